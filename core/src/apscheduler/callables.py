@@ -1,0 +1,180 @@
+"""What is needed to know of a callable: its name, a reference to it, and whether arguments fit."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from inspect import Parameter
+from typing import Any
+
+
+def get_callable_name(func: object) -> str:
+    """Return the name to show for a callable: its qualified name, methods with their class.
+
+    :raises TypeError: if the object is not callable
+    """
+    if not callable(func):
+        raise TypeError(f"{func!r} is not callable: give a function, method or class")
+    owner = getattr(func, "__self__", None)
+    if inspect.isclass(owner) or inspect.ismethod(func):
+        owner_class = owner if inspect.isclass(owner) else type(owner)
+        method_name: str = getattr(func, "__name__", type(func).__qualname__)
+        return f"{owner_class.__qualname__}.{method_name}"
+    name = getattr(func, "__qualname__", None)
+    return name if isinstance(name, str) else type(func).__qualname__
+
+
+def obj_to_ref(obj: object) -> str:
+    """Return the reference ``module:qualified.name`` of a callable, without looking whether it leads back.
+
+    :raises TypeError: if the object is not callable
+    :raises ValueError: if no reference can be made: partials, lambdas and functions inside functions
+    """
+    if isinstance(obj, partial):
+        raise ValueError(  # noqa: TRY004 - callable, but without a name
+            f"Cannot create a reference to a partial(): {obj!r}"
+        )
+    name = get_callable_name(obj)
+    if "<lambda>" in name:
+        raise ValueError(f"Cannot create a reference to a lambda: {obj!r}")
+    if "<locals>" in name:
+        raise ValueError(f"Cannot create a reference to a nested function: {obj!r}")
+    return f"{_get_module_name(obj)}:{name}"
+
+
+def _get_module_name(obj: object) -> str | None:
+    owner = getattr(obj, "__self__", None)
+    if inspect.isclass(owner):
+        return owner.__module__
+    if inspect.ismethod(obj):
+        return type(owner).__module__
+    if inspect.ismethoddescriptor(obj) and hasattr(obj, "__objclass__"):
+        return str(obj.__objclass__.__module__)  # such as str.upper
+    module: str | None = getattr(obj, "__module__", None)
+    return module
+
+
+def ref_to_obj(ref: str) -> Any:
+    """Return what the reference ``module:qualified.name`` leads to.
+
+    :raises TypeError: if the reference is not a string
+    :raises ValueError: if it does not have this form
+    :raises LookupError: if the module cannot be imported or has nothing of that name
+    """
+    if not isinstance(ref, str):
+        raise TypeError(f"A reference must be a string, not {ref!r}")
+    module_name, colon, path = ref.partition(":")
+    if not colon or not module_name or module_name.startswith("."):
+        raise ValueError(
+            f"{ref!r} is not a reference: it must look like 'package.module:name'"
+        )
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as exc:
+        raise LookupError(
+            f"Cannot resolve reference {ref!r}: could not import {module_name!r}: {exc}"
+        ) from exc
+    try:
+        for name in path.split("."):
+            found = getattr(found, name)
+    except Exception as exc:  # properties and lazy modules may raise anything
+        raise LookupError(
+            f"Cannot resolve reference {ref!r}: {module_name!r} has no {path!r}"
+        ) from exc
+    return found
+
+
+def resolves_back(func: object, ref: str) -> bool:
+    """Say whether the reference leads to this callable again.
+
+    For a method bound to an instance it must lead to the plain function (the instance is then stored with the
+    arguments) or to an equal bound method.
+    """
+    try:
+        found = ref_to_obj(ref)
+    except (LookupError, ValueError):
+        return False
+    if found is func:
+        return True
+    if inspect.ismethod(func):
+        if found is func.__func__:
+            return not inspect.isclass(func.__self__)
+        return bool(inspect.ismethod(found) and found == func)
+    # Methods of built-in objects and classes are made anew each time they are looked up.
+    return inspect.isbuiltin(func) and inspect.isbuiltin(found) and found == func
+
+
+def maybe_ref(ref: Any) -> Any:
+    """Return what a reference leads to; anything but a string unchanged."""
+    return ref_to_obj(ref) if isinstance(ref, str) else ref
+
+
+def iscoroutinefunction_partial(f: object) -> bool:
+    """Say whether a call gives a coroutine: async functions, instances with an async call, and partials of them."""
+    while isinstance(f, partial):
+        f = f.func
+    if inspect.iscoroutinefunction(f):
+        return True
+    if not callable(f) or inspect.isroutine(f) or inspect.isclass(f):
+        return False
+    return inspect.iscoroutinefunction(type(f).__call__)
+
+
+def check_callable_args(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Check that the callable can be called with these arguments, as far as its signature tells.
+
+    :raises ValueError: saying which arguments do not fit
+    """
+    try:
+        signature = inspect.signature(func, follow_wrapped=False)
+    except ValueError:  # some built-in callables have none
+        return
+    problem = _find_argument_problem(
+        list(signature.parameters.values()), len(args), kwargs
+    )
+    if problem:
+        raise ValueError(
+            f"{get_callable_name(func)} cannot be called this way: {problem}"
+        )
+
+
+def _find_argument_problem(
+    parameters: list[Parameter], given: int, kwargs: Mapping[str, Any]
+) -> str | None:
+    kinds = {parameter.kind for parameter in parameters}
+    takes_any_keyword = Parameter.VAR_KEYWORD in kinds
+    positional = [
+        p
+        for p in parameters
+        if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    keyword_only = [p for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
+    supplied, open_ = positional[:given], positional[given:]
+
+    def names(wanted: list[Parameter]) -> str:
+        return ", ".join(parameter.name for parameter in wanted)
+
+    def by_keyword(wanted: list[Parameter], kind: int) -> list[Parameter]:
+        return [p for p in wanted if p.kind is kind and p.name in kwargs]
+
+    def missing(wanted: list[Parameter]) -> list[Parameter]:
+        return [p for p in wanted if p.default is p.empty and p.name not in kwargs]
+
+    if wrong := by_keyword(supplied, Parameter.POSITIONAL_OR_KEYWORD):
+        return f"supplied in both args and kwargs: {names(wrong)}"
+    # With **kwargs, the name of a parameter that is filled by position is free.
+    candidates = open_ if takes_any_keyword else positional
+    if wrong := by_keyword(candidates, Parameter.POSITIONAL_ONLY):
+        return f"positional-only arguments given in kwargs: {names(wrong)}"
+    if wrong := missing(open_):
+        return f"required arguments have not been supplied: {names(wrong)}"
+    if wrong := missing(keyword_only):
+        return f"required keyword-only arguments have not been supplied in kwargs: {names(wrong)}"
+    if given > len(positional) and Parameter.VAR_POSITIONAL not in kinds:
+        return f"it takes {len(positional)} positional arguments, but args has {given}"
+    known = {p.name for p in positional + keyword_only}
+    if not takes_any_keyword and (unknown := [k for k in kwargs if k not in known]):
+        return f"it does not accept these keyword arguments: {', '.join(map(str, unknown))}"
+    return None

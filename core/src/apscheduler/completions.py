@@ -1,0 +1,116 @@
+"""Outcomes of runs on their way to a store: written in batches, soon, and never lost while the process lives."""
+
+import atexit
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from apscheduler.runs import Completion
+
+if TYPE_CHECKING:
+    from apscheduler.jobstores.contract import NativeJobStore
+
+# How long outcomes are collected before they are written, and after how many they are written at once.
+DELAY_SECONDS = 0.03
+BATCH_SIZE = 200
+# A store that failed is tried again after this time.
+RETRY_SECONDS = 1.0
+# The writing thread goes when it has had nothing to do for so long.
+LINGER_SECONDS = 2.0
+
+
+class CompletionBuffer:
+    """Collects outcomes; a thread writes those that no claim has taken with it."""
+
+    def __init__(self, store: "NativeJobStore", logger: logging.Logger):
+        self._store = store
+        self._logger = logger
+        self._pending: list[Completion] = []
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._urgent = False
+        self._thread: threading.Thread | None = None
+        _buffers.add(self)
+
+    def add(self, completion: Completion, urgent: bool) -> None:
+        """Take an outcome.
+
+        :param urgent: write it at once, because the job fires again soon
+        """
+        if not self._store.performs_io:
+            self._store.complete([completion])
+            return
+        with self._changed:
+            self._pending.append(completion)
+            self._urgent |= urgent or len(self._pending) >= BATCH_SIZE
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._write, name="APScheduler completions", daemon=True
+                )
+                self._thread.start()
+            elif self._urgent or len(self._pending) == 1:
+                self._changed.notify()
+
+    def take(self) -> list[Completion]:
+        """Return what is waiting, to be written by a claim."""
+        with self._changed:
+            taken, self._pending = self._pending, []
+            self._urgent = False
+            return taken
+
+    def give_back(self, completions: list[Completion]) -> None:
+        """Take back what could not be written. Writing an outcome twice does no harm."""
+        with self._changed:
+            self._pending[:0] = completions
+
+    def flush(self) -> None:
+        """Write what is waiting, now; on return nothing is under way.
+
+        :raises Exception: whatever the store raises; the outcomes are kept
+        """
+        with self._writing:
+            taken = self.take()
+            if not taken:
+                return
+            try:
+                self._store.complete(taken)
+            except BaseException:
+                self.give_back(taken)
+                raise
+
+    def _write(self) -> None:
+        delay = DELAY_SECONDS
+        while True:
+            with self._changed:
+                if not self._pending:
+                    self._changed.wait(LINGER_SECONDS)
+                if not self._pending:
+                    self._thread = None
+                    return
+                if not self._urgent or delay == RETRY_SECONDS:
+                    self._changed.wait_for(lambda: self._urgent, delay)
+            try:
+                self.flush()
+                delay = DELAY_SECONDS
+            except Exception as exc:
+                if delay != RETRY_SECONDS:
+                    self._logger.warning(
+                        "Error recording outcomes in job store %r, trying again: %s",
+                        self._store._alias,
+                        exc,
+                    )
+                delay = RETRY_SECONDS
+
+
+_buffers: "weakref.WeakSet[CompletionBuffer]" = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_all() -> None:
+    """Write what is left when the interpreter exits, so that no run looks as if it had been lost."""
+    for buffer in list(_buffers):
+        try:
+            buffer.flush()
+        except Exception as exc:
+            buffer._logger.warning("Outcomes of runs could not be recorded: %s", exc)

@@ -1,0 +1,454 @@
+"""What a scheduler does with one store in a pass: ask, plan, claim, dispatch, complete."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from apscheduler import planning
+from apscheduler.completions import CompletionBuffer
+from apscheduler.events import (
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_UNAVAILABLE,
+    EVENT_JOBSTORE_FAILED,
+    EVENT_JOBSTORE_RECOVERED,
+    JobExecutionEvent,
+    JobstoreFailureEvent,
+    JobUnavailableEvent,
+    SchedulerEvent,
+)
+from apscheduler.hooks import get_hooks
+from apscheduler.job import Job
+from apscheduler.jobstores.base import BaseJobStore
+from apscheduler.jobstores.contract import (
+    MAX_RUN_AGE,
+    MAX_RUNS_PER_JOB,
+    Claim,
+    ClaimRequest,
+    NativeJobStore,
+)
+from apscheduler.leases import LeaseKeeper
+from apscheduler.runs import Completion, Plan, Run, RunState, RunTimes
+
+if TYPE_CHECKING:
+    from apscheduler.engine import Engine
+
+# At most so many jobs are claimed in one step, and so many steps made in one pass before others get their turn.
+BATCH_SIZE = 500
+MAX_ROUNDS = 20
+
+# A run whose job fires again within this time must be recorded before, or it would count as still going on.
+URGENT = timedelta(milliseconds=50)
+
+LOOK_FOR_THE_DEAD = timedelta(seconds=5)
+PRUNE = timedelta(seconds=60)
+MAX_HOLD = timedelta(minutes=10)
+
+STATES = {EVENT_JOB_EXECUTED: RunState.SUCCEEDED, EVENT_JOB_MISSED: RunState.MISSED}
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A job that this node cannot run at present."""
+
+    run_time: datetime | None
+    retry_at: datetime
+    pause: timedelta
+
+
+@dataclass(slots=True)
+class _OpenRun:
+    """A run that was claimed and whose outcome is awaited."""
+
+    job: Job
+    run_times: RunTimes
+    run_time: datetime
+    node: str
+    fires_again: datetime | None
+
+
+class StoreDriver:
+    """One store as the engine sees it."""
+
+    def __init__(
+        self,
+        engine: "Engine",
+        alias: str,
+        raw_store: BaseJobStore,
+        store: NativeJobStore,
+    ):
+        self.engine = engine
+        self.scheduler = engine.scheduler
+        self.alias = alias
+        self.raw_store = raw_store
+        self.store = store
+        self.completions = CompletionBuffer(store, self.scheduler._logger)
+        self.lease: LeaseKeeper | None = None
+        self.is_closing = False
+        self._open: dict[str, _OpenRun] = {}
+        self._holds: dict[str, _Hold] = {}
+        # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
+        self._in_parts: set[str] = set()
+        self._capacities: dict[str, int] = {}
+        self._retry_store_at: datetime | None = None
+        self._next_search = self._next_prune = datetime.min.replace(tzinfo=UTC)
+        self._now = self._next_search
+        self._events: list[SchedulerEvent] = []
+
+    def start(self) -> None:
+        """Start the store and hold on to a node identity of its own."""
+        if self.is_closing:  # runs of the last time are still going on: their outcomes are recorded one by one
+            self.is_closing = False
+            self.completions.flush()
+            self.store.shutdown()
+        self.store.start(self.scheduler, self.alias)
+        self._holds.clear()
+        if self.store.shareable and self.store.keeps_runs:
+            self.lease = LeaseKeeper(
+                self.store,
+                self.engine.identity.node,
+                self.scheduler._now,
+                lambda: bool(self._open),
+                self.scheduler._logger,
+            )
+
+    def close(self) -> None:
+        """Shut the store down; where runs are still going on, after the last of them."""
+        if self._open and self.store.keeps_runs:
+            self.is_closing = True
+            return
+        self.is_closing = False
+        try:
+            self.completions.flush()
+        finally:
+            if self.lease is not None:
+                self.lease.release()
+            self.store.shutdown()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether runs of this store are going on."""
+        return bool(self._open)
+
+    def release_holds(self, job_id: str | None = None) -> None:
+        """Try again what could not be run, since something has changed."""
+        if job_id is None:
+            self._holds.clear()
+        else:
+            self._holds.pop(job_id, None)
+
+    def run_pass(self, now: datetime) -> tuple[datetime | None, list[SchedulerEvent]]:
+        """Make a pass over this store; whatever it raises delays only this store.
+
+        :return: when the next pass is due, None if only a wakeup can tell; and the events to dispatch then
+        """
+        scheduler = self.scheduler
+        pause = timedelta(seconds=scheduler.jobstore_retry_interval)
+        if self._retry_store_at is not None and (
+            now < self._retry_store_at <= now + pause
+        ):
+            return self._retry_store_at, []
+        events: list[SchedulerEvent] = []
+        try:
+            wakeup = self._run_rounds(now, events)
+        except Exception as exc:
+            scheduler._logger.warning(
+                "Error getting due jobs from job store %r: %s", self.alias, exc
+            )
+            if self._retry_store_at is None:
+                events.append(
+                    JobstoreFailureEvent(EVENT_JOBSTORE_FAILED, self.alias, exc)
+                )
+            self._retry_store_at = now + pause
+            return self._retry_store_at, events
+        if self._retry_store_at is not None:
+            self._retry_store_at = None
+            scheduler._logger.info("Job store %r answers again", self.alias)
+            events.append(SchedulerEvent(EVENT_JOBSTORE_RECOVERED, self.alias))
+        return wakeup, events
+
+    def _run_rounds(
+        self, now: datetime, events: list[SchedulerEvent]
+    ) -> datetime | None:
+        """Claim and dispatch until nothing more is due, or nothing more can be started."""
+        self._housekeep(now)
+        for _ in range(MAX_ROUNDS):
+            limit = self._look_for_capacity()
+            if not limit:
+                self.completions.flush()
+                return self._poll_time(now)  # a slot that becomes free wakes the loop
+            request = self._make_request(now, limit)
+            held_until = None
+            if self.lease is not None:
+                request.lease_until, held_until = self.lease.next_expiry()
+            try:
+                batch = self.store.claim(request)
+            except BaseException:
+                self.completions.give_back(list(request.completions))
+                raise
+            finally:
+                self._tell()
+            if held_until is not None and any(c.run_times for c in batch.claims):
+                assert self.lease is not None
+                self.lease.granted(held_until)
+            self._dispatch(batch.claims, events)
+            in_parts = any(
+                not claim.ready
+                and claim.plan.next_run_time is not None
+                and type(claim.job) is Job
+                and claim.plan.next_run_time <= now
+                for claim in batch.claims
+            )
+            if not (batch.more and batch.claims) and not in_parts:
+                return self._earliest(batch.next_run_time, now)
+            now = self.scheduler._now()
+        return now
+
+    def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
+        self._now = now
+        return ClaimRequest(
+            now,
+            limit,
+            self._plan,
+            self.engine.identity,
+            self.completions.take(),
+            self._accepts,
+        )
+
+    def _earliest(
+        self, next_run_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        times = [next_run_time, self._poll_time(now)]
+        times += [hold.retry_at for hold in self._holds.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    def _poll_time(self, now: datetime) -> datetime | None:
+        """When to look for what other processes have put into the store; not all at the same moment."""
+        if self.store.poll_interval is None:
+            return None
+        return now + timedelta(seconds=self.store.poll_interval) * random.uniform(
+            0.8, 1.0
+        )
+
+    # Planning: called by the store while it claims
+
+    def _look_for_capacity(self) -> int:
+        """Note how many runs each executor would start, and return how many that is in all, or a batch."""
+        self._capacities = {}
+        for alias, executor in list(self.scheduler._executors.items()):
+            capacity: Any = executor.capacity()
+            self._capacities[alias] = (
+                capacity if isinstance(capacity, int) else BATCH_SIZE
+            )
+        if not self._capacities:
+            return BATCH_SIZE
+        total = sum(self._capacities.values())
+        self.engine.starved |= not total
+        return min(BATCH_SIZE, total)
+
+    def _accepts(self, job: Job) -> bool:
+        """Whether a run of the job can be started now."""
+        if self.engine.stopping:
+            return False
+        hold = self._holds.get(job.id)
+        if (
+            hold is not None
+            and hold.run_time == job.next_run_time
+            and self._now < hold.retry_at
+        ):
+            return False
+        left = self._capacities.get(job.executor)
+        if left is None:
+            try:
+                self.scheduler._lookup_executor(job.executor)
+            except KeyError as exc:
+                self._hold(job, exc, "its executor is not known here")
+                return False
+            left = self._capacities[job.executor] = BATCH_SIZE
+        if left <= 0:
+            self.engine.starved = True
+            return False
+        self._capacities[job.executor] = left - 1
+        return True
+
+    def _plan(self, job: Job) -> Plan | None:
+        """Say what to do about a due job; None: not now."""
+        if not self._accepts(job):
+            return None
+        now = self._now
+        try:
+            if type(job) is not Job:
+                return planning.plan_by_run_times(
+                    job, now.astimezone(self.scheduler.timezone)
+                )
+            if job.next_run_time is None or job.next_run_time > now:
+                return None
+            if job.id in self._in_parts and self._has_open_runs(job.id):
+                return None
+            plan = planning.plan(job, now)
+        except Exception as exc:
+            self._hold(job, exc, "its trigger failed")
+            return None
+        if plan.next_run_time is not None and plan.next_run_time <= now:
+            self._in_parts.add(job.id)
+        else:
+            self._in_parts.discard(job.id)
+        if self._holds:
+            self._holds.pop(job.id, None)
+        return plan
+
+    def _has_open_runs(self, job_id: str) -> bool:
+        return any(run.job.id == job_id for run in list(self._open.values()))
+
+    def _hold(self, job: Job, exc: Exception, reason: str) -> None:
+        """Leave a job that cannot be run alone for a while; the pass goes on without it."""
+        before = self._holds.get(job.id)
+        known = before is not None and before.run_time == job.next_run_time
+        if known and before is not None:
+            pause = min(2 * before.pause, MAX_HOLD)
+        else:
+            pause = timedelta(seconds=self.scheduler.jobstore_retry_interval)
+            self.scheduler._logger.error(
+                'Job "%s" cannot be run at present and stays in job store %r: %s: %s',
+                job,
+                self.alias,
+                reason,
+                exc,
+            )
+            self._events.append(
+                JobUnavailableEvent(EVENT_JOB_UNAVAILABLE, job.id, self.alias, exc)
+            )
+        self._holds[job.id] = _Hold(job.next_run_time, self._now + pause, pause)
+
+    def _tell(self) -> None:
+        """Dispatch what was noticed while the store may have held a lock."""
+        events, self._events = self._events, []
+        for event in events:
+            self.scheduler._dispatch_event(event)
+
+    # Dispatch
+
+    def _dispatch(self, claims: Sequence[Claim], events: list[SchedulerEvent]) -> None:
+        """Hand what was claimed to the executors, if this node still has the right to."""
+        for index, claim in enumerate(claims):
+            if claim.run_times and not self._may_start():
+                self.store.hand_back(claims[index:])
+                return
+            self.engine.outcomes.announce(self.alias, claim, events)
+            if claim.run_times:
+                self._expect(claim)
+                self.engine.outcomes.submit(self.alias, claim, events)
+
+    def _may_start(self) -> bool:
+        if self.engine.stopping:
+            return False
+        return self.lease is None or self.lease.is_good()
+
+    def _expect(self, claim: Claim) -> None:
+        """Note the runs before they start: they may end before the executor returns."""
+        times, node = claim.run_times, self.engine.identity.node.id
+        again = claim.plan.next_run_time if type(claim.job) is Job else None
+        times.clock_offset = self.scheduler._clock.offset()
+        for run_id, run_time in zip(times.run_ids, times, strict=True):
+            self._open[run_id] = _OpenRun(claim.job, times, run_time, node, again)
+
+    # Completion
+
+    def note_outcome(self, event: JobExecutionEvent) -> None:
+        """Record how a run ended."""
+        run_id = event.run_id or self._find_run(event)
+        opened = self._open.pop(run_id, None) if run_id is not None else None
+        if opened is None or run_id is None:
+            return  # told before, or by somebody who was not handed the run
+        now = self.scheduler._now()
+        exc = event.exception
+        completion = Completion(
+            run_id,
+            event.job_id,
+            opened.node,
+            opened.run_times.attempt,
+            STATES.get(event.code, RunState.FAILED),
+            now,
+            event.started_at,
+            event.duration,
+            None if exc is None else f"{type(exc).__name__}: {exc}",
+            event.traceback,
+            opened.job.history != 0,
+        )
+        again = opened.fires_again
+        self.record(completion, again is not None and again < now + URGENT)
+        if self.engine.observed:
+            self.engine.outcomes.observe(self.alias, event, completion, opened.run_time)
+        if event.job_id in self._in_parts:
+            self.scheduler.wakeup()
+        if self.is_closing and not self._open:
+            self.close()
+
+    def record(self, completion: Completion, urgent: bool = False) -> None:
+        """Have an outcome written."""
+        try:
+            self.completions.add(completion, urgent)
+        except Exception:
+            self.scheduler._logger.exception(
+                "Error recording the outcome of a run of job %r", completion.job_id
+            )
+
+    def forget(self, run_times: RunTimes, state: RunState, exc: Exception) -> None:
+        """Record runs that were claimed and could not be handed to their executor."""
+        now = self.scheduler._now()
+        for run_id in run_times.run_ids:
+            opened = self._open.pop(run_id, None)
+            if opened is not None:
+                self.record(
+                    Completion(
+                        run_id,
+                        opened.job.id,
+                        opened.node,
+                        run_times.attempt,
+                        state,
+                        now,
+                        exception=f"{type(exc).__name__}: {exc}",
+                        keep=opened.job.history != 0,
+                    )
+                )
+
+    def _find_run(self, event: JobExecutionEvent) -> str | None:
+        """Find the run by job and run time, for executors that drop its identity."""
+        for run_id, run in list(self._open.items()):
+            if run.job.id == event.job_id and run.run_time == event.scheduled_run_time:
+                return run_id
+        return None
+
+    # Housekeeping
+
+    def _housekeep(self, now: datetime) -> None:
+        """Take over from dead nodes and forget old runs, now and then."""
+        if self.lease is not None and now >= self._next_search:
+            self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
+            taken = self.store.take_over(self.engine.identity.node, now)
+            self._report_lost(taken)
+        if self.store.keeps_runs and now >= self._next_prune:
+            self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
+            self.store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now)
+
+    def _report_lost(self, taken: Iterable[Run]) -> None:
+        for run in taken:
+            again = "; it runs again" if run.state is RunState.READY else ""
+            self.scheduler._logger.error(
+                "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s",
+                run.job_id,
+                run.scheduled_time,
+                again,
+            )
+            event = JobExecutionEvent(
+                EVENT_JOB_LOST, run.job_id, self.alias, run.scheduled_time
+            )
+            event.run_id, event.attempt = run.id, run.attempt
+            self.scheduler._dispatch_event(event)
+            if self.engine.observed:
+                get_hooks().notify(
+                    "apscheduler_run_lost", scheduler=self.scheduler, run=run
+                )

@@ -1,0 +1,212 @@
+"""One pass over the stores: claim what is due, hand it to executors, work out when to look again.
+
+Knows no event loop: whoever turns the wheel calls :meth:`Engine.process`.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from apscheduler.drivers import StoreDriver
+from apscheduler.events import JobExecutionEvent, SchedulerEvent
+from apscheduler.hooks import get_hooks
+from apscheduler.jobstores.adapter import native_store
+from apscheduler.jobstores.base import BaseJobStore
+from apscheduler.nodes import Identity
+from apscheduler.outcomes import OBSERVERS, Outcomes
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.base import BaseScheduler
+
+logger = logging.getLogger("apscheduler.scheduler")
+
+# The pass over one store waits no longer than this for another store; that one goes on in its own thread.
+PATIENCE_SECONDS = 0.25
+# Shutting down waits so long for a pass that is under way.
+STOP_SECONDS = 5.0
+
+_Result = tuple[datetime | None, list[SchedulerEvent]]
+
+
+class Engine:
+    """The stores of a scheduler and what goes on in them."""
+
+    def __init__(self, scheduler: "BaseScheduler"):
+        self.scheduler = scheduler
+        self.outcomes = Outcomes(scheduler)
+        self.drivers: dict[str, StoreDriver] = {}
+        self.identity = Identity()
+        # Whether an executor was too busy to be handed what is due: then a free slot wakes the loop.
+        self.starved = False
+        self.stopping = False
+        self.observed = False
+        self._pass_lock = threading.RLock()
+        self._idle = threading.Condition()
+        self._threads: dict[str, _PassThread] = {}
+
+    def start(self) -> None:
+        """Get ready for a new start of the scheduler."""
+        self.identity = Identity()
+        self.stopping = self.starved = False
+        hooks = get_hooks()
+        names = {"apscheduler_run_starting", "apscheduler_run_lost"}
+        self.observed = any(hooks.has(name) for name in names | {*OBSERVERS.values()})
+
+    def add(self, alias: str, store: BaseJobStore) -> StoreDriver:
+        """Take a store into the passes that follow, and return its driver."""
+        driver = self.drivers.get(alias)
+        if driver is None or driver.raw_store is not store:
+            driver = StoreDriver(self, alias, store, native_store(store))
+            self.drivers[alias] = driver
+        return driver
+
+    def remove(self, alias: str) -> StoreDriver | None:
+        """Leave a store out of the passes that follow."""
+        thread = self._threads.pop(alias, None)
+        if thread is not None:
+            thread.end()
+        return self.drivers.pop(alias, None)
+
+    def process(self, now: datetime) -> datetime | None:
+        """Make one pass over all stores, in the order in which they were added.
+
+        :return: when the next one is due; None if only a wakeup can tell
+        """
+        wakeups: list[datetime | None] = []
+        events: list[SchedulerEvent] = []
+        with self._pass_lock:
+            self.starved = False
+            drivers = list(self.drivers.items())
+            for alias, driver in drivers:
+                if self.stopping:
+                    break
+                if len(drivers) == 1 or not self._deserves_thread(driver):
+                    wakeup, driver_events = driver.run_pass(now)
+                else:
+                    wakeup, driver_events = self._run_apart(alias, driver, now)
+                wakeups.append(wakeup)
+                events.extend(driver_events)
+        for event in events:
+            self.scheduler._dispatch_event(event)
+        return min((time for time in wakeups if time is not None), default=None)
+
+    def _deserves_thread(self, driver: StoreDriver) -> bool:
+        return driver.store.performs_io and self.scheduler._uses_threads
+
+    def _run_apart(self, alias: str, driver: StoreDriver, now: datetime) -> _Result:
+        """Make the pass over one store on a thread of its own, so that a slow one does not hold up the others."""
+        thread = self._threads.get(alias)
+        if thread is None:
+            thread = self._threads[alias] = _PassThread(alias, self.scheduler.wakeup)
+        return thread.run(driver.run_pass, now)
+
+    def note_outcome(self, event: JobExecutionEvent) -> None:
+        """Take note of how a run ended."""
+        driver = self.drivers.get(event.jobstore or "")
+        if driver is None:
+            return
+        driver.note_outcome(event)
+        if not driver.is_busy:
+            with self._idle:
+                self._idle.notify_all()
+        if self.starved and self._can_go_on():
+            self.starved = False
+            self.scheduler.wakeup()
+
+    def _can_go_on(self) -> bool:
+        executors = list(self.scheduler._executors.values())
+        return any(executor.wants_more() for executor in executors)
+
+    def release_holds(self) -> None:
+        """Try again what could not be run, since an executor was added."""
+        for driver in list(self.drivers.values()):
+            driver.release_holds()
+
+    def stop(self) -> None:
+        """Claim nothing from here on, and let a pass that is under way come to its end."""
+        self.stopping = True
+        if self._pass_lock.acquire(timeout=STOP_SECONDS):
+            self._pass_lock.release()
+        else:
+            logger.warning("A job store does not answer; shutting down without it")
+        for thread in self._threads.values():
+            thread.end(STOP_SECONDS)
+        self._threads.clear()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no run is going on any more, but not longer than so; return whether that is so."""
+        deadline = time.monotonic() + seconds
+        with self._idle:
+            while any(driver.is_busy for driver in self.drivers.values()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._idle.wait(min(left, 0.1))
+        return True
+
+
+class _PassThread:
+    """Makes the passes over one store, and is waited for only a moment."""
+
+    def __init__(self, alias: str, wakeup: Callable[[], None]):
+        self._alias = alias
+        self._wakeup = wakeup
+        self._requests: queue.SimpleQueue[Callable[[], _Result] | None] = (
+            queue.SimpleQueue()
+        )
+        self._done = threading.Event()
+        self._done.set()
+        self._result: _Result = (None, [])
+        # Whether the loop has gone on without the pass that is under way: it is woken at its end.
+        self._left_behind = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(
+            target=self._serve, name=f"APScheduler store {alias}", daemon=True
+        )
+        self._thread.start()
+
+    def run(self, run_pass: Callable[[datetime], _Result], now: datetime) -> _Result:
+        """Make a pass and return its result; of one that takes long, the events come with a later call."""
+        with self._lock:
+            _, events = self._take_result()
+            is_free = self._done.is_set()
+            if is_free:
+                self._done.clear()
+                self._requests.put(lambda: run_pass(now))
+        if is_free:
+            self._done.wait(PATIENCE_SECONDS)
+        with self._lock:
+            self._left_behind = not self._done.is_set()
+            wakeup, more_events = self._take_result()
+        return wakeup, events + more_events
+
+    def _take_result(self) -> _Result:
+        result, self._result = self._result, (None, [])
+        return result
+
+    def end(self, wait_seconds: float = 0.0) -> None:
+        """Let the thread end when it has finished what it is at, and wait for that a while."""
+        self._requests.put(None)
+        if self._thread is not threading.current_thread():
+            self._done.wait(wait_seconds)
+
+    def _serve(self) -> None:
+        while True:
+            request = self._requests.get()
+            if request is None:
+                return
+            try:
+                result = request()
+            except Exception:
+                logger.exception("Error in the pass over job store %r", self._alias)
+                result = (None, [])
+            with self._lock:
+                self._result = result
+                self._done.set()
+                left_behind = self._left_behind
+            if left_behind:
+                self._wakeup()

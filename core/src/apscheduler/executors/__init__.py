@@ -1,0 +1,6 @@
+"""Executors: what carries out the runs of jobs."""
+
+import pkgutil
+
+# Plugins add their modules to this package from their own directories.
+__path__ = pkgutil.extend_path(__path__, __name__)

@@ -1,0 +1,412 @@
+"""What every executor promises, and the functions that run a job and report how it went."""
+
+import logging
+import traceback
+from abc import ABCMeta, abstractmethod
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
+from inspect import isawaitable, iscoroutine
+from time import perf_counter
+from traceback import format_tb
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
+    EVENT_JOB_MISSED,
+    JobExecutionEvent,
+)
+from apscheduler.hooks import get_hooks, wrapped_call
+from apscheduler.runs import NO_OFFSET, RunTimes, current_run, enter_run, running
+
+if TYPE_CHECKING:
+    from apscheduler.job import Job
+    from apscheduler.schedulers.base import BaseScheduler
+
+# An executor with short runs is handed as many as it starts within this time, so that it never waits for the loop.
+LOOKAHEAD_SECONDS = 0.05
+MAX_LOOKAHEAD = 500
+
+UNWRAPPED: AbstractContextManager[None] = nullcontext()
+
+# Looking a logger up takes a lock that all threads share.
+_get_logger = cache(logging.getLogger)
+
+
+class MaxInstancesReachedError(Exception):
+    """As many runs of the job are going on as it allows."""
+
+    def __init__(self, job: "Job"):
+        super().__init__(
+            f"Job {job.id!r} has already reached its maximum number of instances ({job.max_instances})"
+        )
+
+
+class BaseExecutor(metaclass=ABCMeta):
+    """Carries out the runs that a scheduler has claimed, and reports how they went."""
+
+    _scheduler: "BaseScheduler | None" = None
+    _lock: Any = None
+    _logger = logging.getLogger("apscheduler.executors")
+
+    # How many runs the executor works on at a time; None: it does not say (as executors written for APScheduler 3).
+    slots: int | None = None
+
+    def __init__(self) -> None:
+        self._instances: defaultdict[str, int] = defaultdict(int)
+        self._outstanding = 0
+        self._mean_duration: float | None = None
+
+    def start(self, scheduler: "BaseScheduler", alias: str) -> None:
+        """Get ready to run jobs of this scheduler; called at its start or when added to a running one."""
+        self._scheduler = scheduler
+        self._lock = scheduler._create_lock()
+        self._logger = logging.getLogger(f"apscheduler.executors.{alias}")
+
+    def shutdown(self, wait: bool = True) -> None:  # noqa: B027  # not every executor has something to do here
+        """Release resources.
+
+        :param wait: return only when all submitted work has ended
+        """
+
+    def capacity(self) -> int | None:
+        """Return how many more runs would start soon: free slots, more when measured runs are short.
+
+        None means that any number is accepted and waits in this executor.
+        """
+        if self.slots is None:
+            return None
+        wanted = self.slots
+        if self._mean_duration is not None:
+            quick = self.slots * LOOKAHEAD_SECONDS / (self._mean_duration or 1e-6)
+            wanted = max(wanted, min(MAX_LOOKAHEAD, int(quick)))
+        return max(0, wanted - self._outstanding)
+
+    def wants_more(self) -> bool:
+        """Return whether an executor that was full has run low enough to be handed more."""
+        if self.slots is None:
+            return True
+        return self._outstanding < self.slots or 2 * self._outstanding < (
+            self.capacity() or 0
+        )
+
+    def submit_job(self, job: "Job", run_times: Sequence[datetime]) -> None:
+        """Have the job run for these run times, one after the other, as one instance.
+
+        :raises MaxInstancesReachedError: if the job has as many instances running as it allows
+        """
+        assert self._lock is not None, "This executor has not been started yet"
+        with self._lock:
+            if self._instances.get(job.id, 0) >= job.max_instances:
+                raise MaxInstancesReachedError(job)
+            # Counted before submission: the work may end before _do_submit_job returns.
+            self._instances[job.id] += 1
+            self._outstanding += 1
+        # Without the lock: an inline executor runs the job and its listeners in here.
+        try:
+            self._do_submit_job(job, run_times)  # type: ignore[arg-type]  # 3.x hands on what it was given
+        except BaseException:
+            with self._lock:
+                self._forget_instance(job.id)
+            raise
+
+    @abstractmethod
+    def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:
+        """Arrange for ``run_job`` to run and for one of the two callbacks below to be called afterwards."""
+
+    def _run_job_success(self, job_id: str, events: list[JobExecutionEvent]) -> None:
+        """Take note of runs that have come to their end, with success or not."""
+        with self._lock:
+            self._forget_instance(job_id)
+            self._measure(events)
+        self._dispatch(events)
+
+    def _run_job_error(
+        self,
+        job_id: str,
+        exc: BaseException,
+        traceback: Any = None,
+        job: "Job | None" = None,
+        run_times: Sequence[datetime] = (),
+    ) -> None:
+        """Take note of runs that failed outside the job's function.
+
+        :param job: the job, and
+        :param run_times: its run times, so that listeners hear of each; executors written for APScheduler 3
+            do not give them
+        """
+        with self._lock:
+            self._forget_instance(job_id)
+        self._logger.error(
+            "Error running job %s", job_id, exc_info=(exc.__class__, exc, traceback)
+        )
+        if job is None:
+            return
+        frames = "".join(format_tb(traceback)) if traceback is not None else ""
+        events = make_events(EVENT_JOB_ERROR, job, run_times, exc, frames)
+        self._dispatch(events)
+
+    def _run_job_lost(
+        self,
+        job: "Job",
+        run_times: Sequence[datetime],
+        events: Sequence[JobExecutionEvent] = (),
+        exc: BaseException | None = None,
+    ) -> None:
+        """Take note of runs that were cancelled, or never started because the executor shuts down.
+
+        Each run that has no event yet gets an ``EVENT_JOB_LOST`` without ``started_at``: its function was not called.
+
+        :param events: what is known of the first of the run times
+        """
+        with self._lock:
+            self._forget_instance(job.id)
+        rest = make_events(EVENT_JOB_LOST, job, run_times, exc)[len(events) :]
+        self._logger.info("Job %s was cancelled", job.id)
+        self._dispatch([*events, *rest])
+
+    def _dispatch(self, events: Sequence[JobExecutionEvent]) -> None:
+        dispatch = self._scheduler._dispatch_event  # type: ignore[union-attr]  # set by start()
+        for event in events:
+            dispatch(event)
+
+    def _forget_instance(self, job_id: str) -> None:
+        if job_id not in self._instances:
+            return
+        self._outstanding -= 1
+        self._instances[job_id] -= 1
+        if self._instances[job_id] <= 0:
+            del self._instances[job_id]
+
+    def _measure(self, events: list[JobExecutionEvent]) -> None:
+        """Keep a moving mean of how long one submission takes."""
+        total = 0.0
+        for event in events:
+            total += event.duration or 0.0
+        mean = self._mean_duration
+        # Longer runs count at once: handing out too much hurts more than handing out too little.
+        if mean is None or total > mean:
+            self._mean_duration = total
+        else:
+            self._mean_duration = mean + 0.1 * (total - mean)
+
+
+def identify(
+    event: JobExecutionEvent, run_times: Sequence[datetime], index: int
+) -> None:
+    """Put the identity of the run on its event, where the run times still carry it."""
+    if isinstance(run_times, RunTimes) and index < len(run_times.run_ids):
+        event.run_id = run_times.run_ids[index]
+        event.attempt = run_times.attempt
+
+
+def make_events(
+    code: int,
+    job: "Job",
+    run_times: Sequence[datetime],
+    exc: BaseException | None,
+    frames: str | None = None,
+) -> list[JobExecutionEvent]:
+    """Return one event per run time, all with the same outcome."""
+    events = []
+    alias = job._jobstore_alias
+    for index, run_time in enumerate(run_times):
+        event = JobExecutionEvent(code, job.id, alias, run_time, None, exc, frames)
+        identify(event, run_times, index)
+        events.append(event)
+    return events
+
+
+class _RunReport:
+    """Makes the events of one batch of runs and logs them."""
+
+    def __init__(
+        self,
+        job: "Job",
+        jobstore_alias: str,
+        run_times: list[datetime],
+        logger_name: str,
+        events: list[JobExecutionEvent] | None = None,
+    ):
+        self.job = job
+        self.jobstore_alias = jobstore_alias
+        self.run_times = run_times
+        self.offset = getattr(run_times, "clock_offset", NO_OFFSET)
+        self.logger = _get_logger(logger_name)
+        self.events = [] if events is None else events
+        self.is_wrapped = get_hooks().has("apscheduler_wrap_call")
+
+    def is_missed(self, index: int, run_time: datetime) -> bool:
+        """Return whether the run is too late; then it is reported."""
+        grace_seconds = self.job.misfire_grace_time
+        if grace_seconds is None:
+            return False
+        late = datetime.now(timezone.utc) + self.offset - run_time  # noqa: UP017  # the name that tests patch
+        if late <= timedelta(seconds=grace_seconds):
+            return False
+        self._add(EVENT_JOB_MISSED, index, None)
+        self.logger.warning("Run time of job %s was missed by %s", self.job, late)
+        return True
+
+    def begin(self, index: int) -> None:
+        """Announce the run and make it the current one."""
+        run_times = self.run_times
+        if self.logger.isEnabledFor(logging.INFO):
+            self.logger.info(
+                'Running job "%s" (scheduled at %s)', self.job, run_times[index]
+            )
+        self.started_at = datetime.now(UTC) + self.offset
+        self._token = enter_run(
+            self.job, self.jobstore_alias, run_times, index, self.started_at
+        )
+        self._clock = perf_counter()
+
+    def succeeded(self, index: int, retval: Any) -> None:
+        self._add(EVENT_JOB_EXECUTED, index, self._end(), retval)
+        if self.logger.isEnabledFor(logging.INFO):
+            self.logger.info('Job "%s" executed successfully', self.job)
+
+    def failed(self, index: int, exc: BaseException) -> None:
+        duration = self._end()
+        frames = "".join(format_tb(exc.__traceback__))
+        self._add(EVENT_JOB_ERROR, index, duration, None, exc, frames)
+        self.logger.error('Job "%s" raised an exception', self.job, exc_info=exc)
+        # Frames keep every local of the job alive for as long as somebody keeps the exception.
+        traceback.clear_frames(exc.__traceback__)
+
+    def cancelled(self, index: int, exc: BaseException) -> None:
+        self._add(EVENT_JOB_LOST, index, self._end(), None, exc)
+
+    def _end(self) -> float:
+        duration = perf_counter() - self._clock
+        running.reset(self._token)
+        return duration
+
+    def _add(
+        self,
+        code: int,
+        index: int,
+        duration: float | None,
+        retval: Any = None,
+        exception: BaseException | None = None,
+        frames: str | None = None,
+    ) -> None:
+        job, run_times = self.job, self.run_times
+        event = JobExecutionEvent(
+            code,
+            job.id,
+            self.jobstore_alias,
+            run_times[index],
+            retval,
+            exception,
+            frames,
+        )
+        identify(event, run_times, index)
+        if duration is not None:
+            event.started_at = self.started_at
+            event.duration = duration
+        self.events.append(event)
+
+
+class UnawaitedJobError(TypeError):
+    """The job returned a coroutine to an executor that has no event loop to run it on."""
+
+    def __init__(self, job_name: str):
+        self.job_name = job_name
+        super().__init__(
+            f"Job {job_name!r} returned a coroutine, which this executor cannot run: use the asyncio executor "
+            "(or the tornado executor), or a function that is not async"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it comes back from worker processes
+        return type(self), (self.job_name,)
+
+
+def run_job(
+    job: "Job",
+    jobstore_alias: str,
+    run_times: list[datetime],
+    logger_name: str,
+    *,
+    await_result: Callable[[Awaitable[Any]], Any] | None = None,
+    propagate: tuple[type[BaseException], ...] = (),
+    events: list[JobExecutionEvent] | None = None,
+) -> list[JobExecutionEvent]:
+    """Call the job's function for each run time and return one event per run time.
+
+    :param await_result: waits, in this thread, for what the function returned and gives its result; without it
+        functions that return coroutines fail with :exc:`UnawaitedJobError`
+    :param propagate: exceptions that end the batch instead of being reported as failures
+    :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
+    """
+    report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
+    for index, run_time in enumerate(run_times):
+        if report.is_missed(index, run_time):
+            continue
+        report.begin(index)
+        retval = None
+        try:
+            with _wrapped() if report.is_wrapped else UNWRAPPED:
+                retval = job.func(*job.args, **job.kwargs)
+                if await_result is not None:
+                    if isawaitable(retval):
+                        retval = await_result(retval)
+                elif iscoroutine(retval):
+                    retval.close()
+                    raise UnawaitedJobError(job.name)
+        except propagate as exc:
+            report.cancelled(index, exc)
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a job raises is its outcome
+            report.failed(index, exc)
+        else:
+            report.succeeded(index, retval)
+    return report.events
+
+
+async def run_coroutine_job(
+    job: "Job",
+    jobstore_alias: str,
+    run_times: list[datetime],
+    logger_name: str,
+    *,
+    propagate: tuple[type[BaseException], ...] = (),
+    events: list[JobExecutionEvent] | None = None,
+) -> list[JobExecutionEvent]:
+    """Await the job's function for each run time and return one event per run time.
+
+    :param propagate: exceptions that end the batch instead of being reported as failures, such as the
+        cancellation of the loop
+    :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
+    """
+    report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
+    for index, run_time in enumerate(run_times):
+        if report.is_missed(index, run_time):
+            continue
+        report.begin(index)
+        retval = None
+        try:
+            with _wrapped() if report.is_wrapped else UNWRAPPED:
+                retval = job.func(*job.args, **job.kwargs)
+                if isawaitable(retval):
+                    retval = await retval
+        except GeneratorExit:  # an abandoned coroutine is being taken apart
+            raise
+        except propagate as exc:
+            report.cancelled(index, exc)
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a job raises is its outcome
+            report.failed(index, exc)
+        else:
+            report.succeeded(index, retval)
+    return report.events
+
+
+def _wrapped() -> AbstractContextManager[None]:
+    run = current_run()
+    assert run is not None  # begin() made it so
+    return wrapped_call(run)

@@ -1,0 +1,162 @@
+"""Hooks: what plugins can be told about or wrap, by pluggy, in the entry-point group ``apscheduler``.
+
+Observers are called in the process of the scheduler; ``apscheduler_wrap_call`` where the function of the job runs.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from apscheduler.runs import Run
+    from apscheduler.schedulers.base import BaseScheduler
+
+PROJECT = "apscheduler"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+logger = logging.getLogger("apscheduler.hooks")
+
+
+class Specifications:
+    """Every hook there is. An implementation may take any subset of the arguments."""
+
+    @hookspec
+    def apscheduler_configure(
+        self, scheduler: "BaseScheduler", config: dict[str, Any]
+    ) -> None:
+        """Change the configuration of a scheduler, nested and without prefix, before it is applied."""
+
+    @hookspec
+    def apscheduler_scheduler_starting(self, scheduler: "BaseScheduler") -> None:
+        """Act before a scheduler starts its executors and stores."""
+
+    @hookspec
+    def apscheduler_scheduler_started(self, scheduler: "BaseScheduler") -> None:
+        """Act after a scheduler has started."""
+
+    @hookspec
+    def apscheduler_scheduler_shutdown(self, scheduler: "BaseScheduler") -> None:
+        """Act after a scheduler has shut down."""
+
+    @hookspec
+    def apscheduler_job_added(
+        self, scheduler: "BaseScheduler", job_id: str, jobstore: str
+    ) -> None:
+        """Act after a job was written to a store."""
+
+    @hookspec
+    def apscheduler_job_modified(
+        self, scheduler: "BaseScheduler", job_id: str, jobstore: str | None
+    ) -> None:
+        """Act after a job was changed."""
+
+    @hookspec
+    def apscheduler_job_removed(
+        self, scheduler: "BaseScheduler", job_id: str, jobstore: str | None
+    ) -> None:
+        """Act after a job was removed, also when its schedule was over."""
+
+    @hookspec
+    def apscheduler_run_starting(self, scheduler: "BaseScheduler", run: "Run") -> None:
+        """Act when a run was claimed and is about to be handed to its executor."""
+
+    @hookspec
+    def apscheduler_run_finished(self, scheduler: "BaseScheduler", run: "Run") -> None:
+        """Act after a run has succeeded."""
+
+    @hookspec
+    def apscheduler_run_failed(
+        self, scheduler: "BaseScheduler", run: "Run", exception: BaseException | None
+    ) -> None:
+        """Act after a run has failed."""
+
+    @hookspec
+    def apscheduler_run_missed(self, scheduler: "BaseScheduler", run: "Run") -> None:
+        """Act after one or several fire times turned out to be later than the grace time."""
+
+    @hookspec
+    def apscheduler_run_lost(self, scheduler: "BaseScheduler", run: "Run") -> None:
+        """Act after a run was taken from a scheduler that died while it ran."""
+
+    @hookspec
+    def apscheduler_wrap_call(self, run: "Run") -> AbstractContextManager[Any] | None:
+        """Return a context manager in which the function of the job is called, in its thread, loop or process."""
+        return None
+
+    @hookspec
+    def apscheduler_cli_commands(self) -> Sequence[Any]:
+        """Return click commands that are added to the ``apscheduler`` command."""
+        return ()
+
+    @hookspec(firstresult=True)
+    def apscheduler_find_component(self, kind: str, name: str) -> type | None:
+        """Return the class to use for a configured name, or None to leave it to the entry points."""
+        return None
+
+
+class HookManager(pluggy.PluginManager):
+    """The plugins of this process: those installed, and those registered by the program."""
+
+    def __init__(self) -> None:
+        super().__init__(PROJECT)
+        self.add_hookspecs(Specifications)
+        self._loaded = False
+
+    def load_installed(self) -> None:
+        """Register every plugin of the entry-point group, once; log a broken one by name and go on without it."""
+        if self._loaded:
+            return
+        self._loaded = True
+        for entry_point in entry_points(group=PROJECT):
+            if self.has_plugin(entry_point.name) or self.is_blocked(entry_point.name):
+                continue
+            try:
+                plugin = entry_point.load()
+                self.register(plugin, name=entry_point.name)
+                self.check_pending()
+            except Exception:
+                if self.has_plugin(entry_point.name):
+                    self.unregister(name=entry_point.name)
+                logger.exception(
+                    "The hook plugin %r (%s) is broken and was skipped",
+                    entry_point.name,
+                    entry_point.value,
+                )
+
+    def has(self, name: str) -> bool:
+        """Return whether any plugin implements this hook, so that unused hooks cost next to nothing."""
+        return bool(getattr(self.hook, name).get_hookimpls())
+
+    def notify(self, name: str, **arguments: Any) -> None:
+        """Call an observer hook; a plugin that raises is logged by name, and the others are still called."""
+        caller: pluggy.HookCaller = getattr(self.hook, name)
+        for implementation in reversed(caller.get_hookimpls()):
+            values = [arguments[argument] for argument in implementation.argnames]
+            try:
+                implementation.function(*values)
+            except Exception:
+                logger.exception(
+                    "The hook plugin %r failed in %s", implementation.plugin_name, name
+                )
+
+
+@cache
+def get_hooks() -> HookManager:
+    """Return the hook manager of this process."""
+    return HookManager()
+
+
+@contextmanager
+def wrapped_call(run: "Run") -> Iterator[None]:
+    """Enter the context managers that plugins put around the call of a job's function."""
+    with ExitStack() as stack:
+        for manager in get_hooks().hook.apscheduler_wrap_call(run=run):
+            stack.enter_context(manager)
+        yield

@@ -1,0 +1,208 @@
+"""Drives stores written for APScheduler 3 through the calls they know, with runs kept in memory."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.jobstores.base import BaseJobStore, JobLookupError
+from apscheduler.jobstores.contract import (
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+    NativeJobStore,
+    StoredJob,
+)
+from apscheduler.jobstores.ledger import RunLedger
+from apscheduler.runs import Completion, Plan, Run, RunFilter
+
+if TYPE_CHECKING:
+    from apscheduler.job import Job
+    from apscheduler.schedulers.base import BaseScheduler
+
+# A store may claim that something is due and yet give no job for it: it is asked again after this time, not at once.
+IDLE_RETRY = timedelta(seconds=1)
+
+# A subclass of a native store that overrides one of these wants to be asked in the way of APScheduler 3.
+LEGACY_METHODS = (
+    "get_due_jobs",
+    "get_next_run_time",
+    "lookup_job",
+    "remove_job",
+    "update_job",
+)
+
+
+def native_store(store: BaseJobStore) -> NativeJobStore:
+    """Return the store itself if its native contract holds, else an adapter around it."""
+    if isinstance(store, NativeJobStore) and not _is_overridden(store):
+        return store
+    return LegacyStoreAdapter(store)
+
+
+def _is_overridden(store: NativeJobStore) -> bool:
+    """Whether a method of APScheduler 3 was replaced after the class that implements claiming."""
+    if any(name in vars(store) for name in LEGACY_METHODS):
+        return True
+    lineage = type(store).__mro__
+    owner = next(cls for cls in lineage if "claim" in vars(cls))
+    derived = lineage[: lineage.index(owner)]
+    return any(name in vars(cls) for cls in derived for name in LEGACY_METHODS)
+
+
+class LegacyStoreAdapter(NativeJobStore):
+    """Makes a store of APScheduler 3 answer to the native contract, for one scheduler.
+
+    Such a store needs no locking of its own: every call is made with the lock of this adapter held.
+    """
+
+    shareable = False  # its records carry nothing to compare a claim with
+    keeps_runs = False  # and it has no place for runs
+
+    def __init__(self, store: BaseJobStore):
+        self.store = store
+        self._lock: Any = threading.RLock()
+        self._ledger = RunLedger()
+
+    def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
+        super().start(scheduler, alias)
+        with self._lock:
+            self.store.start(scheduler, alias)
+
+    def shutdown(self) -> None:
+        with self._lock:
+            self.store.shutdown()
+            self._ledger.forget_all()
+
+    def lookup_job(self, job_id: str) -> "Job | None":
+        with self._lock:
+            return self.store.lookup_job(job_id)
+
+    def get_due_jobs(self, now: datetime) -> "list[Job]":
+        with self._lock:
+            return self.store.get_due_jobs(now)
+
+    def get_next_run_time(self) -> datetime | None:
+        with self._lock:
+            return self.store.get_next_run_time()
+
+    def get_all_jobs(self) -> "list[Job]":
+        with self._lock:
+            return self.store.get_all_jobs()
+
+    def add_job(self, job: "Job") -> None:
+        with self._lock:
+            self.store.add_job(job)
+
+    def update_job(self, job: "Job") -> None:
+        with self._lock:
+            self.store.update_job(job)
+
+    def remove_job(self, job_id: str) -> None:
+        with self._lock:
+            self.store.remove_job(job_id)
+
+    def remove_all_jobs(self) -> None:
+        with self._lock:
+            self.store.remove_all_jobs()
+
+    def add_jobs(self, jobs: "Sequence[Job]") -> None:
+        with self._lock:
+            added = []
+            try:
+                for job in jobs:
+                    self.store.add_job(job)
+                    added.append(job.id)
+            except BaseException:
+                for job_id in added:
+                    self.store.remove_job(job_id)
+                raise
+
+    def read_job(self, job_id: str) -> StoredJob | None:
+        job = self.lookup_job(job_id)
+        return None if job is None else StoredJob(job, None)
+
+    def change_job(self, stored: StoredJob, changes: Mapping[str, Any]) -> bool:
+        with self._lock:
+            stored.job._modify(**changes)
+            self.store.update_job(stored.job)
+        return True
+
+    def discard_job(self, stored: StoredJob) -> bool:
+        with self._lock:
+            self.store.remove_job(stored.job.id)
+        return True
+
+    def claim(self, request: ClaimRequest) -> ClaimBatch:
+        with self._lock:
+            self._ledger.complete(request.completions)
+            batch = ClaimBatch(self._ledger.claim_ready(request))
+            scheduler = self._scheduler
+            assert scheduler is not None
+            due = self.store.get_due_jobs(request.now.astimezone(scheduler.timezone))
+            for index, job in enumerate(due):
+                if len(batch.claims) >= request.limit:
+                    batch.more = index < len(due)
+                    break
+                plan = request.plan(job)
+                claim = None if plan is None else self._carry_out(job, plan, request)
+                if claim is not None:
+                    batch.claims.append(claim)
+            batch.next_run_time = self._next_after(request.now)
+            return batch
+
+    def _carry_out(self, job: "Job", plan: Plan, request: ClaimRequest) -> Claim | None:
+        """Move the job on; None if it has gone meanwhile."""
+        assert self._scheduler is not None and self._alias is not None
+        try:
+            if plan.next_run_time is None:
+                self._scheduler.remove_job(job.id, self._alias)
+            else:
+                job._modify(next_run_time=plan.next_run_time)
+                self.store.update_job(job)
+        except JobLookupError:
+            return None
+        claim = self._ledger.claim(
+            job, plan, request.identity, self._alias, request.now, limited=False
+        )
+        claim.announced = plan.next_run_time is None
+        return claim
+
+    def _next_after(self, now: datetime) -> datetime | None:
+        """Return when there is something to do after ``now``, never ``now`` itself."""
+        ready_time = self._ledger.next_available(now)
+        next_run_time = self.store.get_next_run_time()
+        if next_run_time is not None and next_run_time <= now:
+            # What is still due was left, or cannot be restored: look for the first after that.
+            later = (job.next_run_time for job in self.store.get_all_jobs())
+            next_run_time = min(
+                (time for time in later if time is not None and time > now),
+                default=now + IDLE_RETRY,
+            )
+            next_run_time = min(next_run_time, now + IDLE_RETRY)
+        return min(filter(None, (next_run_time, ready_time)), default=None)
+
+    def complete(self, completions: Sequence[Completion]) -> None:
+        with self._lock:
+            self._ledger.complete(completions)
+
+    def add_ready_run(self, job: "Job", run: Run) -> None:
+        with self._lock:
+            self._ledger.add_ready(job, run)
+
+    def hand_back(self, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            self._ledger.hand_back(claims, self._alias)
+
+    def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
+        with self._lock:
+            return self._ledger.get_runs(which, limit, offset, self._alias)
+
+    def prune_runs(
+        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
+    ) -> int:
+        with self._lock:
+            return self._ledger.prune(max_age, max_per_job, now)
+
+    def __repr__(self) -> str:
+        return repr(self.store)

@@ -1,0 +1,212 @@
+"""Runs kept in memory, for stores that have no place of their own for them."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+from apscheduler.jobstores.contract import Claim, ClaimRequest, idle_runs
+from apscheduler.nodes import Identity
+from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
+
+if TYPE_CHECKING:
+    from apscheduler.job import Job
+
+# Finished runs of all jobs together: what a process can afford to remember.
+MAX_FINISHED_RUNS = 10_000
+
+
+class RunLedger:
+    """Open, ready and finished runs. Its owner sees to it that only one thread at a time uses it."""
+
+    def __init__(self) -> None:
+        # The state of an open run is spread over its claim; records are only made for those who ask.
+        self._open: dict[str, tuple[str, RunTimes, int, str]] = {}
+        self._open_claims: dict[str, dict[str, int]] = {}
+        self._ready: list[tuple[datetime, int, Job, Run]] = []
+        self._ready_numbers = count()
+        self._finished: deque[tuple[Completion, datetime, str] | Run] = deque(
+            maxlen=MAX_FINISHED_RUNS
+        )
+
+    def count_claims(self, job_id: str) -> int:
+        """Return how many claims of the job have runs that are still open."""
+        claims = self._open_claims.get(job_id)
+        return len(claims) if claims else 0
+
+    def claim(
+        self,
+        job: "Job",
+        plan: Plan,
+        identity: Identity,
+        alias: str | None,
+        now: datetime,
+        limited: bool = True,
+    ) -> Claim:
+        """Note what a plan starts and what it does not, and return the claim.
+
+        :param limited: whether ``max_instances`` is counted here, rather than by the executor
+        """
+        skipped = limited and self.count_claims(job.id) >= job.max_instances
+        if (skipped or plan.missed or plan.coalesced) and job.history != 0:
+            self._finished.extend(idle_runs(job, plan, skipped, alias, identity, now))
+        if skipped or not plan.run_times:
+            return Claim(job, plan, RunTimes(), skipped and bool(plan.run_times))
+        times = plan.run_times
+        run_ids = tuple([identity.new_id() for _ in times])
+        run_times = RunTimes(times, run_ids, run_ids[0])
+        self._start(job.id, run_times, identity.node.id)
+        return Claim(job, plan, run_times)
+
+    def claim_ready(self, request: ClaimRequest) -> list[Claim]:
+        """Claim ready runs that are available, unless too many of their job are running."""
+        identity, now = request.identity, request.now
+        claims: list[Claim] = []
+        waiting = []
+        while self._ready and self._ready[0][0] <= now and len(claims) < request.limit:
+            entry = heappop(self._ready)
+            _, _, job, run = entry
+            full = self.count_claims(job.id) >= job.max_instances
+            if full or not request.accepts(job):
+                waiting.append(entry)
+                continue
+            run_times = RunTimes([run.scheduled_time], (run.id,), run.id, run.attempt)
+            self._start(job.id, run_times, identity.node.id)
+            plan = Plan([run.scheduled_time], job.next_run_time)
+            claims.append(Claim(job, plan, run_times, ready=True))
+        for entry in waiting:
+            heappush(self._ready, entry)
+        return claims
+
+    def _start(self, job_id: str, run_times: RunTimes, node: str) -> None:
+        claim_id = run_times.claim_id
+        assert claim_id is not None
+        for index, run_id in enumerate(run_times.run_ids):
+            self._open[run_id] = (job_id, run_times, index, node)
+        self._open_claims.setdefault(job_id, {})[claim_id] = len(run_times)
+
+    def complete(self, completions: Iterable[Completion]) -> None:
+        """Close the runs, if the one who says so owns them."""
+        for completion in completions:
+            opened = self._open.get(completion.run_id)
+            if opened is None:
+                continue
+            job_id, run_times, index, node = opened
+            if (completion.node, completion.attempt) != (node, run_times.attempt):
+                continue
+            self._close(completion.run_id)
+            if completion.keep:
+                self._finished.append(
+                    (completion, run_times[index], run_times.claim_id or "")
+                )
+
+    def _close(self, run_id: str) -> None:
+        job_id, run_times, _, _ = self._open.pop(run_id)
+        claims = self._open_claims[job_id]
+        claim_id = run_times.claim_id
+        assert claim_id is not None
+        claims[claim_id] -= 1
+        if not claims[claim_id]:
+            del claims[claim_id]
+            if not claims:
+                del self._open_claims[job_id]
+
+    def add_ready(self, job: "Job", run: Run) -> None:
+        """Keep a run until it is available and claimed."""
+        available_at = run.available_at or run.scheduled_time
+        heappush(self._ready, (available_at, next(self._ready_numbers), job, run))
+
+    def hand_back(self, claims: Iterable[Claim], alias: str | None) -> None:
+        """Turn claimed runs into ready ones."""
+        for claim in claims:
+            times = claim.run_times
+            for run_time, run_id in zip(times, times.run_ids, strict=True):
+                if run_id in self._open:
+                    self._close(run_id)
+                    run = Run(run_id, claim.job.id, alias, RunState.READY, run_time)
+                    run.attempt = times.attempt
+                    self.add_ready(claim.job, run)
+
+    def next_available(self, now: datetime) -> datetime | None:
+        """Return when the next ready run becomes available, of those that are not."""
+        times = [entry[0] for entry in self._ready if entry[0] > now]
+        return min(times, default=None)
+
+    def get_runs(
+        self, which: RunFilter, limit: int, offset: int, alias: str | None
+    ) -> list[Run]:
+        """Return runs that match, latest scheduled time first."""
+        runs = [run for run in self._all(alias) if matches(run, which)]
+        # As instants; the sort is stable, so that of equal times the latest record comes first.
+        runs.sort(key=lambda run: run.scheduled_time.timestamp(), reverse=True)
+        return list(islice(runs, offset, offset + limit))
+
+    def _all(self, alias: str | None) -> Iterator[Run]:
+        for _, _, _, run in self._ready:
+            yield replace(run, jobstore=alias)
+        for run_id, (job_id, times, index, node) in reversed(self._open.items()):
+            run = Run(run_id, job_id, alias, RunState.RUNNING, times[index])
+            run.claim_id, run.node, run.attempt = times.claim_id, node, times.attempt
+            yield run
+        for finished in reversed(self._finished):
+            if isinstance(finished, Run):
+                yield replace(finished, jobstore=alias)
+            else:
+                yield finished_run(*finished, alias)
+
+    def prune(
+        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
+    ) -> int:
+        """Forget finished runs that are too old or too many of their job; return how many."""
+        kept: list[tuple[Completion, datetime, str] | Run] = []
+        seen: dict[str, int] = {}
+        for finished in reversed(self._finished):
+            record = finished if isinstance(finished, Run) else finished[0]
+            number = seen[record.job_id] = seen.get(record.job_id, 0) + 1
+            too_many = max_per_job is not None and number > max_per_job
+            ended = record.finished_at or now
+            if not too_many and (max_age is None or now - ended <= max_age):
+                kept.append(finished)
+        removed = len(self._finished) - len(kept)
+        if removed:
+            self._finished = deque(reversed(kept), maxlen=MAX_FINISHED_RUNS)
+        return removed
+
+    def forget_all(self) -> None:
+        """Start anew."""
+        self.__init__()  # type: ignore[misc]  # the same object is shared with its store
+
+
+def finished_run(
+    completion: Completion, run_time: datetime, claim_id: str, alias: str | None
+) -> Run:
+    """Return the record of a run from how it ended."""
+    return Run(
+        completion.run_id,
+        completion.job_id,
+        alias,
+        completion.state,
+        run_time,
+        claim_id=claim_id,
+        node=completion.node,
+        attempt=completion.attempt,
+        started_at=completion.started_at,
+        finished_at=completion.finished_at,
+        duration=completion.duration,
+        exception=completion.exception,
+        traceback=completion.traceback,
+    )
+
+
+def matches(run: Run, which: RunFilter) -> bool:
+    """Return whether a run is among those asked for."""
+    scheduled_time = run.scheduled_time.astimezone(UTC)
+    return (
+        (which.job_id is None or run.job_id == which.job_id)
+        and (which.states is None or run.state in which.states)
+        and (which.since is None or scheduled_time >= which.since)
+        and (which.until is None or scheduled_time < which.until)
+    )

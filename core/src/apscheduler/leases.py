@@ -1,0 +1,89 @@
+"""The lease of a node: proof to other schedulers that the owner of open runs is alive."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Node
+
+if TYPE_CHECKING:
+    from apscheduler.jobstores.contract import NativeJobStore
+
+LEASE = timedelta(seconds=LEASE_SECONDS)
+
+# Time that passes while the machine is suspended counts: others will have taken over meanwhile.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class LeaseKeeper:
+    """Renews the lease of one node in one store while it owns runs."""
+
+    def __init__(
+        self,
+        store: "NativeJobStore",
+        node: Node,
+        now: Callable[[], datetime],
+        owns_runs: Callable[[], bool],
+        logger: logging.Logger,
+    ):
+        self._store = store
+        self._node = node
+        self._now = now
+        self._owns_runs = owns_runs
+        self._logger = logger
+        self._held_until = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def next_expiry(self) -> tuple[datetime, float]:
+        """Return until when a lease granted now would last: for the store, and on this machine's clock."""
+        return self._now() + LEASE, time.clock_gettime(_CLOCK) + LEASE_SECONDS
+
+    def granted(self, held_until: float) -> None:
+        """Take note that a claim has recorded the lease, and keep it up from here on."""
+        with self._lock:
+            self._held_until = held_until
+            if self._thread is None:
+                self._stop.clear()
+                self._thread = threading.Thread(
+                    target=self._keep, name="APScheduler lease", daemon=True
+                )
+                self._thread.start()
+
+    def is_good(self) -> bool:
+        """Return whether nobody can have taken this node for dead."""
+        return time.clock_gettime(_CLOCK) < self._held_until
+
+    def release(self) -> None:
+        """End the lease; the node owns nothing any more."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(RENEW_SECONDS)
+        try:
+            self._store.drop_lease(self._node)
+        except Exception as exc:  # it runs out by itself
+            self._logger.debug("The lease could not be dropped: %s", exc)
+
+    def _keep(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            with self._lock:
+                if not self._owns_runs():
+                    self._thread = None
+                    return
+            expires_at, held_until = self.next_expiry()
+            try:
+                self._store.renew_lease(self._node, expires_at)
+                self._held_until = held_until
+            except Exception as exc:
+                self._logger.warning(
+                    "Error renewing the lease in job store %r: %s",
+                    self._store._alias,
+                    exc,
+                )
+        with self._lock:
+            self._thread = None

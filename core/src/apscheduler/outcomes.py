@@ -1,0 +1,155 @@
+"""Hands claimed runs to executors, and tells listeners and hooks what becomes of them."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.events import (
+    EVENT_JOB_COALESCED,
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_SUBMITTED,
+    JobExecutionEvent,
+    JobRangeEvent,
+    JobSubmissionEvent,
+    SchedulerEvent,
+)
+from apscheduler.executors.base import MaxInstancesReachedError, identify
+from apscheduler.hooks import get_hooks
+from apscheduler.jobstores.contract import Claim
+from apscheduler.runs import Completion, FireRange, Run, RunState
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.base import BaseScheduler
+
+OBSERVERS = {
+    EVENT_JOB_EXECUTED: "apscheduler_run_finished",
+    EVENT_JOB_ERROR: "apscheduler_run_failed",
+    EVENT_JOB_MISSED: "apscheduler_run_missed",
+}
+
+
+class Outcomes:
+    """What a scheduler says about its runs."""
+
+    def __init__(self, scheduler: "BaseScheduler"):
+        self._scheduler = scheduler
+
+    def announce(self, alias: str, claim: Claim, events: list[SchedulerEvent]) -> None:
+        """Tell what a claim does besides starting runs."""
+        scheduler, job, plan = self._scheduler, claim.job, claim.plan
+        if plan.missed is not None and not claim.ready:
+            scheduler._logger.warning(
+                'Run time of job "%s" was missed: %s', job, _describe(plan.missed)
+            )
+            self._announce_range(alias, claim, EVENT_JOB_MISSED, plan.missed)
+        if plan.coalesced is not None and not claim.ready:
+            self._announce_range(alias, claim, EVENT_JOB_COALESCED, plan.coalesced)
+        if claim.skipped:
+            self._announce_skip(alias, claim, events)
+        if claim.is_finished and not claim.announced:
+            scheduler._logger.info("Removed job %s", job.id)
+            scheduler._announce_removal(job.id, alias)
+
+    def _announce_range(
+        self, alias: str, claim: Claim, code: int, fires: FireRange
+    ) -> None:
+        self._scheduler._dispatch_event(
+            JobRangeEvent(
+                code, claim.job.id, alias, fires.first, fires.last, fires.count
+            )
+        )
+        hooks = get_hooks()
+        if code == EVENT_JOB_MISSED and hooks.has("apscheduler_run_missed"):
+            run = Run("", claim.job.id, alias, RunState.MISSED, fires.last)
+            run.first_time, run.count = fires.first, fires.count
+            hooks.notify("apscheduler_run_missed", scheduler=self._scheduler, run=run)
+
+    def _announce_skip(
+        self, alias: str, claim: Claim, events: list[SchedulerEvent]
+    ) -> None:
+        self._scheduler._logger.warning(
+            'Execution of job "%s" skipped: maximum number of running instances reached (%s)',
+            claim.job,
+            claim.job.max_instances,
+        )
+        events.append(
+            JobSubmissionEvent(
+                EVENT_JOB_MAX_INSTANCES, claim.job.id, alias, claim.plan.run_times
+            )
+        )
+
+    def submit(self, alias: str, claim: Claim, events: list[SchedulerEvent]) -> None:
+        """Hand the runs to their executor; a run that it refuses has ended, one way or the other."""
+        scheduler, job, run_times = self._scheduler, claim.job, claim.run_times
+        driver = scheduler._engine.drivers.get(alias)
+        if scheduler._engine.observed:
+            self._observe_start(alias, claim)
+        try:
+            scheduler._lookup_executor(job.executor).submit_job(job, run_times)
+        except MaxInstancesReachedError as exc:
+            self._announce_skip(alias, claim, events)
+            if driver is not None:
+                driver.forget(run_times, RunState.SKIPPED, exc)
+        except Exception as exc:
+            scheduler._logger.exception(
+                'Error submitting job "%s" to executor %r', job, job.executor
+            )
+            for index, run_time in enumerate(run_times):
+                event = JobExecutionEvent(
+                    EVENT_JOB_ERROR, job.id, alias, run_time, exception=exc
+                )
+                identify(event, run_times, index)
+                scheduler._dispatch_event(event)
+        else:
+            events.append(
+                JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, alias, run_times)
+            )
+
+    def _observe_start(self, alias: str, claim: Claim) -> None:
+        hooks = get_hooks()
+        if not hooks.has("apscheduler_run_starting"):
+            return
+        times = claim.run_times
+        for run_id, run_time in zip(times.run_ids, times, strict=True):
+            run = Run(run_id, claim.job.id, alias, RunState.RUNNING, run_time)
+            run.claim_id, run.attempt = times.claim_id, times.attempt
+            hooks.notify("apscheduler_run_starting", scheduler=self._scheduler, run=run)
+
+    def observe(
+        self,
+        alias: str,
+        event: JobExecutionEvent,
+        completion: Completion,
+        run_time: datetime,
+    ) -> None:
+        """Tell hooks how a run ended."""
+        name = OBSERVERS.get(event.code)
+        hooks = get_hooks()
+        if name is None or not hooks.has(name):
+            return
+        run = Run(
+            completion.run_id,
+            completion.job_id,
+            alias,
+            completion.state,
+            run_time,
+            node=completion.node,
+            attempt=completion.attempt,
+            started_at=completion.started_at,
+            finished_at=completion.finished_at,
+            duration=completion.duration,
+            exception=completion.exception,
+            traceback=completion.traceback,
+        )
+        arguments: dict[str, Any] = {"scheduler": self._scheduler, "run": run}
+        if event.code == EVENT_JOB_ERROR:
+            arguments["exception"] = event.exception
+        hooks.notify(name, **arguments)
+
+
+def _describe(fires: FireRange) -> str:
+    if fires.first == fires.last:
+        return str(fires.last)
+    return f"{fires.count or 'many'} times from {fires.first} to {fires.last}"

@@ -1,0 +1,392 @@
+"""The public face of every scheduler: configuration, life cycle, listeners."""
+
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from logging import Logger, getLogger
+from threading import TIMEOUT_MAX, RLock
+from typing import Any, ClassVar, NoReturn
+
+from tzlocal import get_localzone
+
+from apscheduler.clock import CallableClock, Clock
+from apscheduler.declarations import Declarations
+from apscheduler.engine import Engine
+from apscheduler.events import (
+    EVENT_ALL,
+    EVENT_EXECUTOR_ADDED,
+    EVENT_JOB_ADDED,
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_MODIFIED,
+    EVENT_JOB_REMOVED,
+    EVENT_JOBSTORE_ADDED,
+    EVENT_SCHEDULER_PAUSED,
+    EVENT_SCHEDULER_RESUMED,
+    EVENT_SCHEDULER_SHUTDOWN,
+    EVENT_SCHEDULER_STARTED,
+    JobEvent,
+    JobExecutionEvent,
+    JobRangeEvent,
+    SchedulerEvent,
+)
+from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
+from apscheduler.hooks import get_hooks
+from apscheduler.job import Job
+from apscheduler.jobstores.base import (
+    BaseJobStore,
+    ConflictingIdError,
+    JobLookupError,
+)
+from apscheduler.schedulers import (
+    SchedulerAlreadyRunningError,
+    SchedulerNotRunningError,
+)
+from apscheduler.schedulers.components import (
+    STATE_PAUSED,
+    STATE_RUNNING,
+    STATE_STOPPED,
+)
+from apscheduler.schedulers.jobs import JobMethods
+from apscheduler.settings import (
+    KNOWN_KEYS,
+    PREFIX,
+    copied,
+    describe_unprefixed,
+    job_defaults,
+    nest,
+    warn_unknown,
+)
+from apscheduler.util import astimezone, maybe_ref
+
+__all__ = (
+    "STATE_PAUSED",
+    "STATE_RUNNING",
+    "STATE_STOPPED",
+    "BaseExecutor",
+    "BaseJobStore",
+    "BaseScheduler",
+    "ConflictingIdError",
+    "Job",
+    "JobLookupError",
+    "MaxInstancesReachedError",
+    "SchedulerAlreadyRunningError",
+    "SchedulerNotRunningError",
+)
+
+OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED
+
+JOB_HOOKS = {
+    EVENT_JOB_ADDED: "apscheduler_job_added",
+    EVENT_JOB_MODIFIED: "apscheduler_job_modified",
+    EVENT_JOB_REMOVED: "apscheduler_job_removed",
+}
+SCHEDULER_HOOKS = {
+    EVENT_SCHEDULER_STARTED: "apscheduler_scheduler_started",
+    EVENT_SCHEDULER_SHUTDOWN: "apscheduler_scheduler_shutdown",
+}
+
+
+class BaseScheduler(JobMethods):
+    """Base of all schedulers: keeps stores, executors and jobs together and makes passes when its loop says so.
+
+    :param gconfig: configuration whose keys begin with ``apscheduler.``, flat or nested
+    :param options: configuration by keyword, without prefix; replaces entries of ``gconfig``
+
+    :ivar int state: ``STATE_STOPPED``, ``STATE_RUNNING`` or ``STATE_PAUSED``
+    :ivar timezone: zone for naive times, and for triggers that are made by name
+    :ivar float jobstore_retry_interval: seconds after which a job store that failed is tried again
+    """
+
+    # Configuration keys of a subclass beyond those that every scheduler knows.
+    config_keys: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, gconfig: Mapping[str, Any] | None = None, **options: Any):
+        super().__init__()
+        self._executors: dict[str, BaseExecutor] = {}
+        self._executors_lock = self._create_lock()
+        self._jobstores: dict[str, BaseJobStore] = {}
+        self._jobstores_lock = self._create_lock()
+        self._listeners: list[tuple[Callable[[Any], object], int]] = []
+        self._listeners_lock = self._create_lock()
+        self._logger = getLogger("apscheduler.scheduler")
+        self._clock = self._default_clock = CallableClock(lambda: datetime.now(UTC))
+        self._declarations: Declarations | None = None
+        self.state = STATE_STOPPED
+        self._engine = Engine(self)
+        self.configure(gconfig or {}, **options)
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "Schedulers cannot be serialized. Ensure that you are not passing a scheduler instance as an argument "
+            "to a job, or scheduling an instance method where the instance contains a scheduler as an attribute."
+        )
+
+    # Configuration
+
+    def configure(
+        self,
+        gconfig: Mapping[str, Any] | None = None,
+        prefix: str | None = PREFIX,
+        **options: Any,
+    ) -> None:
+        """Configure this scheduler anew; what is not given returns to its default.
+
+        :param gconfig: configuration, flat (``"apscheduler.jobstores.default.type"``) or nested
+        :param prefix: only keys of ``gconfig`` that begin with this count; None or ``""``: all
+        :param options: configuration by keyword; replaces entries of ``gconfig``
+        :raises SchedulerAlreadyRunningError: if the scheduler is running
+        :raises Exception: if something is wrong in the configuration
+        """
+        if self.state != STATE_STOPPED:
+            raise SchedulerAlreadyRunningError
+        gconfig = gconfig or {}
+        config = nest(gconfig, prefix)
+        config.update({key: copied(value) for key, value in options.items()})
+        hooks = get_hooks()
+        hooks.load_installed()
+        if hooks.has("apscheduler_configure"):
+            hooks.notify("apscheduler_configure", scheduler=self, config=config)
+        known = self._known_keys()
+        warn_unknown(config, known, "configuration key", self._logger)
+        for message in describe_unprefixed(gconfig, prefix, known):
+            self._logger.warning("%s", message)
+        self._configure(config)
+
+    def _known_keys(self) -> frozenset[str]:
+        own = (vars(cls).get("config_keys", ()) for cls in type(self).__mro__)
+        return KNOWN_KEYS.union(*own)
+
+    def _configure(self, config: dict[str, Any]) -> None:
+        """Apply a nested configuration without prefix. Subclasses take their own keys and call this one."""
+        logger = maybe_ref(config.get("logger")) or getLogger("apscheduler.scheduler")
+        self._logger: Logger = logger
+        timezone = config.get("timezone")
+        self.timezone = (astimezone(timezone) if timezone else None) or get_localzone()
+        self.jobstore_retry_interval = float(config.get("jobstore_retry_interval", 10))
+        self._clock = maybe_ref(config.get("clock")) or self._default_clock
+        if not isinstance(self._clock, Clock):
+            raise TypeError(f"'clock' must be a Clock, got {self._clock!r}")
+        self._job_defaults = job_defaults(config.get("job_defaults", {}), self._logger)
+        self._executors.clear()
+        for alias, value in config.get("executors", {}).items():
+            executor = self._create_configured("executor", alias, value)
+            self.add_executor(executor, alias)
+        self._jobstores.clear()
+        self._engine.drivers.clear()
+        for alias, value in config.get("jobstores", {}).items():
+            jobstore = self._create_configured("jobstore", alias, value)
+            self.add_jobstore(jobstore, alias)
+        declared = config.get("jobs")
+        self._declarations = Declarations(declared) if declared else None
+
+    def _create_lock(self) -> Any:
+        """Return a reentrant lock that fits the threads of this scheduler."""
+        return RLock()
+
+    # Life cycle
+
+    @property
+    def running(self) -> bool:
+        """Whether the scheduler was started and not shut down; True also while it is paused."""
+        return self.state != STATE_STOPPED
+
+    def start(self, paused: bool = False) -> None:
+        """Start executors and stores, write pending jobs to their stores, and begin to process jobs.
+
+        If anything fails, what was started is stopped again and the scheduler stays as it was.
+
+        :param paused: process nothing before :meth:`resume` is called
+        :raises SchedulerAlreadyRunningError: if the scheduler is running
+        :raises RuntimeError: under uWSGI with threads switched off
+        """
+        if self.state != STATE_STOPPED:
+            raise SchedulerAlreadyRunningError
+        self._check_uwsgi()
+        get_hooks().notify("apscheduler_scheduler_starting", scheduler=self)
+        self._engine.start()
+        undo: list[Callable[[], object]] = []
+        try:
+            with self._executors_lock:
+                self._start_executors(undo)
+            with self._jobstores_lock:
+                self._start_jobstores(undo)
+            self._add_pending_jobs(undo)
+            if self._declarations is not None:
+                self._declarations.synchronise(self)
+        except BaseException:
+            for step in reversed(undo):
+                try:
+                    step()
+                except Exception:
+                    self._logger.exception("Error undoing a start that failed")
+            raise
+        self.state = STATE_PAUSED if paused else STATE_RUNNING
+        self._logger.info("Scheduler started")
+        self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_STARTED))
+        if not paused:
+            self.wakeup()
+
+    def _start_executors(self, undo: list[Callable[[], object]]) -> None:
+        if "default" not in self._executors:
+            self._executors["default"] = self._create_default_executor()
+            undo.append(lambda: self._executors.pop("default"))
+            self._dispatch_event(SchedulerEvent(EVENT_EXECUTOR_ADDED, "default"))
+        for alias, executor in self._executors.items():
+            executor.start(self, alias)
+            undo.append(lambda executor=executor: executor.shutdown(False))  # type: ignore[misc]
+
+    def _start_jobstores(self, undo: list[Callable[[], object]]) -> None:
+        if "default" not in self._jobstores:
+            self._jobstores["default"] = self._create_default_jobstore()
+            undo.append(lambda: self._jobstores.pop("default"))
+            self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_ADDED, "default"))
+        for alias, jobstore in self._jobstores.items():
+            driver = self._engine.add(alias, jobstore)
+            driver.start()
+            undo.append(driver.close)
+
+    @abstractmethod
+    def shutdown(self, wait: bool | float = True) -> None:
+        """Shut down executors and stores. Running jobs are not interrupted.
+
+        :param wait: return only when all runs that were started have ended; a number: wait so many seconds at most
+        :raises SchedulerNotRunningError: if the scheduler is not running
+        """
+        with self._jobstores_lock:
+            if self.state == STATE_STOPPED:
+                raise SchedulerNotRunningError
+            self.state = STATE_STOPPED
+        self._engine.stop()
+        if not isinstance(wait, bool):
+            wait = self._engine.wait_idle(wait)
+        # No lock is held here: the jobs that are waited for may use the scheduler.
+        for alias, executor in list(self._executors.items()):
+            try:
+                executor.shutdown(wait)
+            except Exception:
+                self._logger.exception("Error shutting down executor %r", alias)
+        for alias, jobstore in list(self._jobstores.items()):
+            try:
+                self._engine.add(alias, jobstore).close()
+            except Exception:
+                self._logger.exception("Error shutting down job store %r", alias)
+        self._logger.info("Scheduler has been shut down")
+        self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_SHUTDOWN))
+
+    def pause(self) -> None:
+        """Start no more jobs before :meth:`resume` is called. Running jobs go on.
+
+        :raises SchedulerNotRunningError: if the scheduler is not running
+        """
+        if self.state == STATE_STOPPED:
+            raise SchedulerNotRunningError
+        if self.state == STATE_RUNNING:
+            self.state = STATE_PAUSED
+            self._logger.info("Paused scheduler job processing")
+            self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_PAUSED))
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`; what came due meanwhile is handled by the rules for late runs.
+
+        :raises SchedulerNotRunningError: if the scheduler is not running
+        """
+        if self.state == STATE_STOPPED:
+            raise SchedulerNotRunningError
+        if self.state == STATE_PAUSED:
+            self.state = STATE_RUNNING
+            self._logger.info("Resumed scheduler job processing")
+            self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_RESUMED))
+            self.wakeup()
+
+    def _check_uwsgi(self) -> None:
+        """Refuse to start where threads would never run."""
+        uwsgi = sys.modules.get("uwsgi")
+        if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
+            raise RuntimeError(
+                "The scheduler seems to be running under uWSGI, but threads have been disabled. You must run uWSGI "
+                "with the --enable-threads option for the scheduler to work."
+            )
+
+    # Listeners
+
+    def add_listener(
+        self, callback: Callable[[Any], object], mask: int = EVENT_ALL
+    ) -> None:
+        """Have ``callback`` called with every event whose code is in ``mask``.
+
+        Listeners run in the thread where something happens, and should be quick.
+
+        :param mask: event codes, combined with ``|``
+        """
+        with self._listeners_lock:
+            self._listeners.append((callback, mask))
+
+    def remove_listener(self, callback: Callable[[Any], object]) -> None:
+        """Stop calling ``callback``; nothing happens if it is not registered."""
+        with self._listeners_lock:
+            self._listeners = [
+                entry for entry in self._listeners if entry[0] != callback
+            ]
+
+    def _dispatch_event(self, event: SchedulerEvent) -> None:
+        """Tell the engine, hooks and listeners; whatever a listener raises is logged."""
+        code = event.code
+        if code & OUTCOMES and isinstance(event, JobExecutionEvent):
+            if type(event) is not JobRangeEvent:
+                self._engine.note_outcome(event)
+        elif code in JOB_HOOKS or code in SCHEDULER_HOOKS:
+            self._notify_hooks(event)
+        if not self._listeners:
+            return
+        with self._listeners_lock:
+            listeners = tuple(self._listeners)
+        for callback, mask in listeners:
+            if code & mask:
+                try:
+                    callback(event)
+                except BaseException:
+                    self._logger.exception("Error notifying listener")
+
+    def _notify_hooks(self, event: SchedulerEvent) -> None:
+        arguments: dict[str, Any] = {"scheduler": self}
+        if isinstance(event, JobEvent):
+            arguments |= {"job_id": event.job_id, "jobstore": event.jobstore}
+        name = JOB_HOOKS.get(event.code) or SCHEDULER_HOOKS[event.code]
+        get_hooks().notify(name, **arguments)
+
+    # The loop
+
+    def _now(self) -> datetime:
+        return self._clock.now().astimezone(self.timezone)
+
+    def _process_jobs(self) -> float | None:
+        """Make one pass over all stores.
+
+        :return: seconds until the next one is due; None: not before the next wakeup
+        """
+        if self.state == STATE_PAUSED:
+            self._logger.debug("Scheduler is paused -- not processing jobs")
+            return None
+        self._logger.debug("Looking for jobs to run")
+        for alias, jobstore in list(self._jobstores.items()):
+            self._engine.add(alias, jobstore)
+        try:
+            wakeup = self._engine.process(self._clock.now())
+        except Exception:  # not a store, nor a job: still no reason to stop
+            self._logger.exception("Error processing jobs")
+            return self.jobstore_retry_interval
+        if self.state == STATE_PAUSED:
+            self._logger.debug("Scheduler is paused; waiting until resume() is called")
+            return None
+        if wakeup is None:
+            self._logger.debug("No jobs; waiting until a job is added")
+            return None
+        seconds = (wakeup - self._clock.now()).total_seconds()
+        wait_seconds = min(max(seconds, 0), TIMEOUT_MAX)
+        self._logger.debug(
+            "Next wakeup is due at %s (in %f seconds)", wakeup, wait_seconds
+        )
+        return wait_seconds

@@ -1,0 +1,87 @@
+"""Jobs as JSON, to move them from one store to another."""
+
+import base64
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, TextIO
+
+import apscheduler
+from apscheduler.job import Job
+from apscheduler.util import obj_to_ref, ref_to_obj
+
+CLASS, STATE, PICKLE = (
+    "__apscheduler_class__",
+    "__apscheduler_state__",
+    "__apscheduler_pickle__",
+)
+VERSION = 1
+
+
+def write_jobs(jobs: Sequence[Job], outfile: TextIO | str | PathLike[str]) -> None:
+    """Write jobs as one JSON object.
+
+    :raises ValueError: if the callable of a job cannot be referred to by name
+    """
+    document = {
+        "version": VERSION,
+        "scheduler_version": apscheduler.version,
+        "jobs": [job.__getstate__() for job in jobs],
+    }
+    # Made in full before the file is touched: a job that cannot be written must not cost an older export.
+    text = json.dumps(document, default=_encode)
+    with _opened(outfile, "w") as file:
+        file.write(text)
+
+
+def read_jobs(infile: TextIO | str | PathLike[str]) -> list[Job]:
+    """Return the jobs of a file that ``write_jobs`` has written. Reading runs code that the file names.
+
+    :raises ValueError: if it is no such file
+    """
+    with _opened(infile, "r") as file:
+        document = json.load(file, object_hook=_decode)
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"Exported jobs must be a JSON object, but this is a {type(document).__name__}"
+        )
+    if document.get("version") != VERSION:
+        raise ValueError(
+            f"Exported jobs must have version {VERSION}, but these have {document.get('version')!r}"
+        )
+    jobs = []
+    for state in document["jobs"]:
+        job = Job.__new__(Job)
+        job.__setstate__(state)
+        jobs.append(job)
+    return jobs
+
+
+@contextmanager
+def _opened(file: Any, mode: str) -> Iterator[Any]:
+    if isinstance(file, str | PathLike):
+        with open(file, mode, encoding="utf-8") as opened:
+            yield opened
+    else:
+        yield file
+
+
+def _encode(value: Any) -> dict[str, Any]:
+    if hasattr(value, "__setstate__"):
+        state = value.__getstate__()
+        if isinstance(state, Mapping):
+            return {CLASS: obj_to_ref(type(value)), STATE: state}
+    return {PICKLE: base64.b64encode(pickle.dumps(value)).decode("ascii")}
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if CLASS in value:
+        cls = ref_to_obj(value[CLASS])
+        instance = cls.__new__(cls)
+        instance.__setstate__(value[STATE])
+        return instance
+    if PICKLE in value:
+        return pickle.loads(base64.b64decode(value[PICKLE]))
+    return value

@@ -1,0 +1,64 @@
+import threading
+
+import pytest
+
+from apscheduler.events import EVENT_JOB_EXECUTED
+from apscheduler.executors.base import MaxInstancesReachedError
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.testing.executors import NOON, ExecutorContract, RecordingScheduler
+from apscheduler.testing.jobs import make_job
+
+
+class TestDebugExecutor(ExecutorContract):
+    runs_inline = True  # that is what it is for
+
+    @pytest.fixture
+    def executor(self):
+        return DebugExecutor()
+
+
+@pytest.fixture
+def scheduler():
+    return RecordingScheduler()
+
+
+@pytest.fixture
+def executor(scheduler):
+    executor = DebugExecutor()
+    executor.start(scheduler, "default")
+    return executor
+
+
+def test_job_runs_and_is_reported_before_submission_returns(executor, scheduler):
+    executor.submit_job(make_job(threading.get_ident), [NOON])
+
+    (event,) = scheduler.pending_events()
+    assert (event.code, event.retval) == (EVENT_JOB_EXECUTED, threading.get_ident())
+
+
+def test_job_and_listeners_run_without_the_lock_of_the_executor(executor, scheduler):
+    def take_lock_elsewhere():
+        free = []
+        thread = threading.Thread(
+            target=lambda: free.append(executor._lock.acquire(timeout=5))
+        )
+        thread.start()
+        thread.join()
+        return free == [True]
+
+    executor.submit_job(make_job(take_lock_elsewhere), [NOON])
+
+    assert scheduler.pending_events()[0].retval is True
+
+
+def test_job_that_submits_itself_is_refused(executor, scheduler):
+    def submit_again():
+        with pytest.raises(MaxInstancesReachedError):
+            executor.submit_job(job, [NOON])
+        return "refused"
+
+    job = make_job(submit_again)
+
+    executor.submit_job(job, [NOON])
+
+    assert scheduler.pending_events()[0].retval == "refused"

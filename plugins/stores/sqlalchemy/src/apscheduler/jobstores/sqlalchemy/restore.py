@@ -1,0 +1,228 @@
+"""From stored bytes to jobs: each state is unpickled once, and what cannot be restored is set aside."""
+
+import copy
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from apscheduler.job import Job
+from apscheduler.jobstores.sqlalchemy.tables import to_datetime
+
+# How many states are remembered.
+CACHE_SIZE = 10_000
+# A job that could not be restored is tried again after this time, unless its state has changed.
+RETRY_SECONDS = 30.0
+
+ATOMS = frozenset(
+    (
+        *(type(None), bool, int, float, complex, str, bytes),
+        *(date, datetime, timedelta, timezone, ZoneInfo, Decimal, UUID),
+    )
+)
+
+
+class _Known(NamedTuple):
+    data: bytes
+    state: dict[str, Any]
+    is_copied: (
+        bool  # whether the arguments can be changed, so that every job needs its own
+    )
+
+
+class _Failure(NamedTuple):
+    data: bytes
+    error: Exception
+    retry_at: float
+
+
+class Restorer:
+    """Makes jobs from their stored state.
+
+    :param load: makes a job of stored bytes
+    :param loads: makes a state of stored bytes; None if jobs can only be made by ``load``
+    :param link: tells a job which scheduler and store it belongs to
+    """
+
+    def __init__(
+        self,
+        load: Callable[[bytes], Job],
+        loads: Callable[[bytes], dict[str, Any]] | None,
+        link: Callable[[Job], None],
+    ):
+        self.logger = logging.getLogger("apscheduler.jobstores")
+        self._load = load
+        self._loads = loads
+        self._link = link
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._failures: dict[str, _Failure] = {}
+
+    def restore(self, job_id: str, data: bytes, timestamp: float | None) -> Job:
+        """Return a job that shares nothing with others.
+
+        :param timestamp: its next run time, which the copy inside the state gives way to
+        :raises Exception: whatever unpickling and looking up the function raise
+        """
+        job = self._load(data)
+        set_next_run_time(job, timestamp)
+        self._failures.pop(job_id, None)
+        return job
+
+    def try_restore(
+        self, job_id: str, data: bytes, timestamp: float | None
+    ) -> Job | None:
+        """Return the job, or None if that fails, which is logged once per state."""
+        try:
+            return self.restore(job_id, data, timestamp)
+        except Exception as exc:  # noqa: BLE001
+            self._set_aside(job_id, data, exc)
+            return None
+
+    def restore_due(self, job_id: str, data: bytes, timestamp: float) -> Job | None:
+        """Return a due job, for planning and running it only: its trigger may be shared with other copies.
+
+        None if it cannot be restored; it is tried again after a while.
+        """
+        failure = self._failures.get(job_id)
+        if failure is not None and failure.data == data and _is_early(failure):
+            return None
+        try:
+            job = self._from_cache(job_id, data)
+            set_next_run_time(job, timestamp)
+        except Exception as exc:  # noqa: BLE001
+            self._set_aside(job_id, data, exc)
+            return None
+        if failure is not None:
+            self._failures.pop(job_id, None)
+        return job
+
+    def restore_copy(self, job_id: str, run_id: str, data: bytes) -> Job | None:
+        """Return the job of a ready run from the copy that was kept with the run, None if that cannot be restored."""
+        failure = self._failures.get(run_id)
+        if failure is not None and _is_early(failure):
+            return None
+        try:
+            job = self._load(data)
+        except Exception as exc:  # noqa: BLE001
+            self._set_aside(job_id, data, exc, key=run_id)
+            return None
+        self._failures.pop(run_id, None)
+        return job
+
+    def retry_delay(self) -> float | None:
+        """Return in how many seconds the first job that was set aside is to be tried again."""
+        if not self._failures:
+            return None
+        retry_at = min(failure.retry_at for failure in list(self._failures.values()))
+        return max(0.0, retry_at - time.monotonic())
+
+    def error_of(self, job_id: str, data: bytes) -> Exception | None:
+        """Return why the job could not be restored when that was last tried."""
+        failure = self._failures.get(job_id)
+        return failure.error if failure and failure.data == data else None
+
+    def forget(self, job_id: str | None = None) -> None:
+        """Forget what is known of a job, or of all."""
+        if job_id is None:
+            self._known.clear()
+            self._failures.clear()
+        else:
+            self._known.pop(job_id, None)
+            self._failures.pop(job_id, None)
+
+    def _from_cache(self, job_id: str, data: bytes) -> Job:
+        if self._loads is None:
+            return self._load(data)
+        known = self._known.get(job_id)
+        if known is None or known.data != data:
+            state = self._loads(data)
+            is_shared = _is_immutable(state["args"]) and all(
+                _is_immutable(value) for value in state["kwargs"].values()
+            )
+            known = _Known(data, state, not is_shared)
+            if is_shared or _is_plain((state["args"], state["kwargs"])):
+                self._remember(job_id, known)
+            else:  # objects of the user's classes: only unpickling makes another one
+                return self._make(state)
+        state = dict(known.state)
+        if known.is_copied:
+            arguments = (state["args"], state["kwargs"])
+            state["args"], state["kwargs"] = copy.deepcopy(arguments)
+        else:
+            state["kwargs"] = dict(state["kwargs"])
+        return self._make(state)
+
+    def _make(self, state: dict[str, Any]) -> Job:
+        job = Job.__new__(Job)
+        job.__setstate__(state)
+        self._link(job)
+        return job
+
+    def _remember(self, job_id: str, known: _Known) -> None:
+        self._known[job_id] = known
+        if len(self._known) > CACHE_SIZE:
+            try:
+                self._known.popitem(last=False)
+            except KeyError:  # another thread was faster
+                pass
+
+    def _set_aside(
+        self, job_id: str, data: bytes, exc: Exception, key: str | None = None
+    ) -> None:
+        key = key or job_id
+        failure = self._failures.get(key)
+        if failure is None or failure.data != data:
+            self.logger.error(
+                "Unable to restore job %r; it stays in the store and is left alone until it can be restored",
+                job_id,
+                exc_info=exc,
+            )
+        retry_at = time.monotonic() + RETRY_SECONDS
+        # Without its traceback, which would keep the frames and what they refer to alive.
+        error = exc.with_traceback(None)
+        self._failures[key] = _Failure(data, error, retry_at)
+
+
+def _is_early(failure: _Failure) -> bool:
+    return time.monotonic() < failure.retry_at
+
+
+def set_next_run_time(job: Job, timestamp: float | None) -> None:
+    """Put the run time on the job, in the zone in which the job thinks."""
+    if timestamp is None:
+        job.next_run_time = None
+        return
+    stored = job.next_run_time
+    if stored is not None and stored.timestamp() == timestamp:
+        return
+    zone: tzinfo | None = (
+        stored.tzinfo if stored is not None else getattr(job.trigger, "timezone", None)
+    )
+    job.next_run_time = to_datetime(timestamp).astimezone(zone or UTC)
+
+
+def _is_immutable(value: object) -> bool:
+    if type(value) in ATOMS:
+        return True
+    return type(value) in (tuple, frozenset) and all(
+        _is_immutable(item)
+        for item in value  # type: ignore[attr-defined]  # both can be iterated over
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a deep copy is as good as unpickling: nothing but containers and constants."""
+    kind = type(value)
+    if kind in ATOMS or kind is bytearray:
+        return True
+    if isinstance(value, dict):
+        return kind is dict and all(map(_is_plain, (*value.keys(), *value.values())))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        plain = kind in (list, tuple, set, frozenset)
+        return plain and all(map(_is_plain, value))
+    return False

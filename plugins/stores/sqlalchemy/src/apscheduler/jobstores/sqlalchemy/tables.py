@@ -1,0 +1,155 @@
+"""The tables of the store, and how runs become rows and rows become runs."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Double,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Unicode,
+)
+
+from apscheduler.job import Job
+from apscheduler.runs import Run, RunState
+from apscheduler.util import datetime_to_utc_timestamp, utc_timestamp_to_datetime
+
+# A row of any of the tables: how its type is written depends on the release of SQLAlchemy.
+AnyRow = Any
+
+# What MySQL can index in its widest encoding; the length that APScheduler 3 uses.
+ID_LENGTH = 191
+
+
+def jobs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
+    """Return the table of jobs, as APScheduler 3 lays it out, with one index more."""
+    table = Table(
+        tablename,
+        metadata,
+        Column("id", Unicode(ID_LENGTH), primary_key=True),
+        Column("next_run_time", Float(25), index=True),
+        Column("job_state", LargeBinary, nullable=False),
+        schema=schema,
+    )
+    # Due jobs are read in this order, also when thousands are due at the same instant.
+    Index(due_index_name(table), table.c.next_run_time, table.c.id)
+    return table
+
+
+def due_index_name(table: Table) -> str:
+    """Return the name of the index on the order in which due jobs are read."""
+    return f"ix_{_qualified(table)}_due"
+
+
+def runs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
+    """Return the table of runs; times are seconds since 1970, as in the table of jobs."""
+    table = Table(
+        f"{tablename}_runs",
+        metadata,
+        Column("id", Unicode(64), primary_key=True),
+        Column("job_id", Unicode(ID_LENGTH), nullable=False),
+        Column("state", Unicode(16), nullable=False),
+        Column("scheduled_time", Double, nullable=False),
+        Column("first_time", Double),
+        Column("count", Integer),
+        Column("claim_id", Unicode(64)),
+        Column("node", Unicode(64)),
+        Column("attempt", Integer, nullable=False),
+        Column("available_at", Double),  # of ready runs only
+        Column("started_at", Double),
+        Column("finished_at", Double),  # open runs have none
+        Column("duration", Double),
+        Column("exception", Text),
+        Column("traceback", Text),
+        # What is needed when the run is started again and its job may be gone.
+        Column("max_attempts", Integer),
+        Column("job_state", LargeBinary),
+        # How many runs the job wants to have kept.
+        Column("history", Integer),
+        schema=schema,
+    )
+    name, c = _qualified(table), table.c
+    Index(f"ix_{name}_open", c.finished_at, c.state, c.job_id)
+    Index(f"ix_{name}_history", c.job_id, c.scheduled_time, c.history)
+    waiting = c.available_at.is_not(None)
+    Index(
+        f"ix_{name}_ready",
+        c.available_at,
+        c.id,
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
+    return table
+
+
+def nodes_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
+    """Return the table of leases: which schedulers own runs and are alive."""
+    return Table(
+        f"{tablename}_nodes",
+        metadata,
+        Column("id", Unicode(64), primary_key=True),
+        Column("host", Unicode(255), nullable=False),
+        Column("boot", Unicode(255), nullable=False),
+        Column("pid", Integer, nullable=False),
+        Column("expires_at", Double, nullable=False),
+        schema=schema,
+    )
+
+
+def _qualified(table: Table) -> str:
+    return f"{table.schema}_{table.name}" if table.schema else table.name
+
+
+def to_row(run: Run, job: Job, job_state: bytes | None) -> dict[str, Any]:
+    """Return what to insert for a run; every run gives the same keys."""
+    return {
+        "id": run.id,
+        "job_id": run.job_id,
+        "state": run.state.value,
+        "scheduled_time": run.scheduled_time.timestamp(),
+        "first_time": datetime_to_utc_timestamp(run.first_time),
+        "count": run.count,
+        "claim_id": run.claim_id,
+        "node": run.node,
+        "attempt": run.attempt,
+        "available_at": datetime_to_utc_timestamp(run.available_at),
+        "finished_at": datetime_to_utc_timestamp(run.finished_at),
+        "max_attempts": job.max_attempts if job.on_lost == "retry" else None,
+        "job_state": job_state,
+        "history": job.history,
+    }
+
+
+def to_run(row: AnyRow, alias: str | None) -> Run:
+    """Return the run of a row."""
+    return Run(
+        row.id,
+        row.job_id,
+        alias,
+        RunState(row.state),
+        to_datetime(row.scheduled_time),
+        utc_timestamp_to_datetime(row.first_time),
+        row[5],  # "count" is a method of rows
+        row.claim_id,
+        row.node,
+        row.attempt,
+        utc_timestamp_to_datetime(row.available_at),
+        utc_timestamp_to_datetime(row.started_at),
+        utc_timestamp_to_datetime(row.finished_at),
+        row.duration,
+        row.exception,
+        row.traceback,
+    )
+
+
+def to_datetime(timestamp: float) -> datetime:
+    """Return the time of a timestamp that is there, in UTC."""
+    value = utc_timestamp_to_datetime(timestamp)
+    assert value is not None
+    return value

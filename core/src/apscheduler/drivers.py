@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler import planning
 from apscheduler.completions import CompletionBuffer
@@ -59,8 +59,7 @@ class _Hold:
     pause: timedelta
 
 
-@dataclass(slots=True)
-class _OpenRun:
+class _OpenRun(NamedTuple):
     """A run that was claimed and whose outcome is awaited."""
 
     job: Job
@@ -97,9 +96,13 @@ class StoreDriver:
         self._next_search = self._next_prune = datetime.min.replace(tzinfo=UTC)
         self._now = self._next_search
         self._events: list[SchedulerEvent] = []
+        if (
+            store is not raw_store
+        ):  # an adapter is linked, also to a store that is already at work
+            store._scheduler, store._alias = self.scheduler, alias
 
     def start(self) -> None:
-        """Start the store and hold on to a node identity of its own."""
+        """Start the store."""
         if self.is_closing:  # runs of the last time are still going on: their outcomes are recorded one by one
             self.is_closing = False
             self.completions.flush()
@@ -110,7 +113,7 @@ class StoreDriver:
             self.lease = LeaseKeeper(
                 self.store,
                 self.engine.identity.node,
-                self.scheduler._now,
+                self.scheduler._clock.now,
                 lambda: bool(self._open),
                 self.scheduler._logger,
             )
@@ -204,7 +207,7 @@ class StoreDriver:
             )
             if not (batch.more and batch.claims) and not in_parts:
                 return self._earliest(batch.next_run_time, now)
-            now = self.scheduler._now()
+            now = self.scheduler._clock.now()
         return now
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
@@ -246,7 +249,8 @@ class StoreDriver:
         if not self._capacities:
             return BATCH_SIZE
         total = sum(self._capacities.values())
-        self.engine.starved |= not total
+        if not total:
+            self.engine.starved.update(self._capacities)
         return min(BATCH_SIZE, total)
 
     def _accepts(self, job: Job) -> bool:
@@ -269,7 +273,7 @@ class StoreDriver:
                 return False
             left = self._capacities[job.executor] = BATCH_SIZE
         if left <= 0:
-            self.engine.starved = True
+            self.engine.starved.add(job.executor)
             return False
         self._capacities[job.executor] = left - 1
         return True
@@ -333,14 +337,18 @@ class StoreDriver:
 
     def _dispatch(self, claims: Sequence[Claim], events: list[SchedulerEvent]) -> None:
         """Hand what was claimed to the executors, if this node still has the right to."""
-        for index, claim in enumerate(claims):
-            if claim.run_times and not self._may_start():
-                self.store.hand_back(claims[index:])
-                return
-            self.engine.outcomes.announce(self.alias, claim, events)
+        refused = []
+        outcomes = self.engine.outcomes
+        for claim in claims:
+            outcomes.announce(self.alias, claim, events)
             if claim.run_times:
-                self._expect(claim)
-                self.engine.outcomes.submit(self.alias, claim, events)
+                if self._may_start():
+                    self._expect(claim)
+                    outcomes.submit(self.alias, claim, events)
+                else:
+                    refused.append(claim)
+        if refused:
+            self.store.hand_back(refused)
 
     def _may_start(self) -> bool:
         if self.engine.stopping:
@@ -352,18 +360,19 @@ class StoreDriver:
         times, node = claim.run_times, self.engine.identity.node.id
         again = claim.plan.next_run_time if type(claim.job) is Job else None
         times.clock_offset = self.scheduler._clock.offset()
+        times.is_ready = claim.ready
         for run_id, run_time in zip(times.run_ids, times, strict=True):
             self._open[run_id] = _OpenRun(claim.job, times, run_time, node, again)
 
     # Completion
 
-    def note_outcome(self, event: JobExecutionEvent) -> None:
-        """Record how a run ended."""
+    def note_outcome(self, event: JobExecutionEvent) -> bool:
+        """Record how a run ended; return False if it is none of this store."""
         run_id = event.run_id or self._find_run(event)
         opened = self._open.pop(run_id, None) if run_id is not None else None
         if opened is None or run_id is None:
-            return  # told before, or by somebody who was not handed the run
-        now = self.scheduler._now()
+            return False  # told before, or by somebody who was not handed the run
+        now = self.scheduler._clock.now()
         exc = event.exception
         completion = Completion(
             run_id,
@@ -386,6 +395,7 @@ class StoreDriver:
             self.scheduler.wakeup()
         if self.is_closing and not self._open:
             self.close()
+        return True
 
     def record(self, completion: Completion, urgent: bool = False) -> None:
         """Have an outcome written."""
@@ -398,7 +408,7 @@ class StoreDriver:
 
     def forget(self, run_times: RunTimes, state: RunState, exc: Exception) -> None:
         """Record runs that were claimed and could not be handed to their executor."""
-        now = self.scheduler._now()
+        now = self.scheduler._clock.now()
         for run_id in run_times.run_ids:
             opened = self._open.pop(run_id, None)
             if opened is not None:
@@ -432,7 +442,8 @@ class StoreDriver:
             self._report_lost(taken)
         if self.store.keeps_runs and now >= self._next_prune:
             self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
-            self.store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now)
+            if self.store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now):
+                self._next_prune = now + PRUNE / 10  # there may be more
 
     def _report_lost(self, taken: Iterable[Run]) -> None:
         for run in taken:

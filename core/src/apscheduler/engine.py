@@ -40,18 +40,20 @@ class Engine:
         self.outcomes = Outcomes(scheduler)
         self.drivers: dict[str, StoreDriver] = {}
         self.identity = Identity()
-        # Whether an executor was too busy to be handed what is due: then a free slot wakes the loop.
-        self.starved = False
+        # Executors that were too busy to be handed what is due: a slot that becomes free there wakes the loop.
+        self.starved: set[str] = set()
         self.stopping = False
         self.observed = False
         self._pass_lock = threading.RLock()
         self._idle = threading.Condition()
+        self._waiting = 0
+        self._retired: list[StoreDriver] = []
         self._threads: dict[str, _PassThread] = {}
 
     def start(self) -> None:
         """Get ready for a new start of the scheduler."""
         self.identity = Identity()
-        self.stopping = self.starved = False
+        self.stopping = False
         hooks = get_hooks()
         names = {"apscheduler_run_starting", "apscheduler_run_lost"}
         self.observed = any(hooks.has(name) for name in names | {*OBSERVERS.values()})
@@ -69,7 +71,15 @@ class Engine:
         thread = self._threads.pop(alias, None)
         if thread is not None:
             thread.end()
-        return self.drivers.pop(alias, None)
+        driver = self.drivers.pop(alias, None)
+        if driver is not None and driver.is_busy:
+            self._retired.append(driver)
+        return driver
+
+    def remove_all(self) -> None:
+        """Leave all stores out of the passes that follow."""
+        for alias in list(self.drivers):
+            self.remove(alias)
 
     def process(self, now: datetime) -> datetime | None:
         """Make one pass over all stores, in the order in which they were added.
@@ -79,7 +89,7 @@ class Engine:
         wakeups: list[datetime | None] = []
         events: list[SchedulerEvent] = []
         with self._pass_lock:
-            self.starved = False
+            self.starved.clear()
             drivers = list(self.drivers.items())
             for alias, driver in drivers:
                 if self.stopping:
@@ -92,6 +102,8 @@ class Engine:
                 events.extend(driver_events)
         for event in events:
             self.scheduler._dispatch_event(event)
+        if self._can_go_on():  # a slot became free before anybody knew that it mattered
+            return now
         return min((time for time in wakeups if time is not None), default=None)
 
     def _deserves_thread(self, driver: StoreDriver) -> bool:
@@ -107,19 +119,33 @@ class Engine:
     def note_outcome(self, event: JobExecutionEvent) -> None:
         """Take note of how a run ended."""
         driver = self.drivers.get(event.jobstore or "")
-        if driver is None:
-            return
-        driver.note_outcome(event)
-        if not driver.is_busy:
+        if driver is None or not driver.note_outcome(event):
+            self._note_late_outcome(event)
+        elif self._waiting and not driver.is_busy:
             with self._idle:
                 self._idle.notify_all()
-        if self.starved and self._can_go_on():
-            self.starved = False
+        if self._can_go_on():
+            self.starved.clear()
             self.scheduler.wakeup()
 
+    def _note_late_outcome(self, event: JobExecutionEvent) -> None:
+        """Record the outcome of a run whose store has been removed meanwhile."""
+        for driver in list(self._retired):
+            if driver.note_outcome(event):
+                if not driver.is_busy:
+                    self._retired.remove(driver)
+                return
+
     def _can_go_on(self) -> bool:
-        executors = list(self.scheduler._executors.values())
-        return any(executor.wants_more() for executor in executors)
+        """Whether an executor that was too busy can be handed more."""
+        if not self.starved:
+            return False
+        executors = self.scheduler._executors
+        return any(
+            executors[alias].wants_more()
+            for alias in list(self.starved)
+            if alias in executors
+        )
 
     def release_holds(self) -> None:
         """Try again what could not be run, since an executor was added."""
@@ -140,11 +166,13 @@ class Engine:
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no run is going on any more, but not longer than so; return whether that is so."""
         deadline = time.monotonic() + seconds
+        self._waiting += 1
         with self._idle:
             while any(driver.is_busy for driver in self.drivers.values()):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
+                # Not longer, since a run may have ended just before anybody waited.
                 self._idle.wait(min(left, 0.1))
         return True
 

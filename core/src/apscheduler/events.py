@@ -160,7 +160,11 @@ class JobExecutionEvent(JobEvent):
         exception: BaseException | None = None,
         traceback: str | None = None,
     ):
-        super().__init__(code, job_id, jobstore)
+        # Made for every run: the attributes of the base classes are set here, without the calls.
+        self.code = code
+        self.alias = None
+        self.job_id = job_id
+        self.jobstore = jobstore
         self.scheduled_run_time = scheduled_run_time
         self.retval = retval
         self.exception = exception

@@ -108,6 +108,25 @@ class HookManager(pluggy.PluginManager):
         super().__init__(PROJECT)
         self.add_hookspecs(Specifications)
         self._loaded = False
+        self._implemented: frozenset[str] = frozenset()
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Add a plugin; schedulers that run already may not notice."""
+        registered = super().register(plugin, name)
+        self._note_implemented()
+        return registered
+
+    def unregister(self, plugin: Any = None, name: str | None = None) -> Any:
+        """Remove a plugin, and return it."""
+        unregistered = super().unregister(plugin, name)
+        self._note_implemented()
+        return unregistered
+
+    def _note_implemented(self) -> None:
+        names = (name for name in dir(Specifications) if name.startswith(PROJECT))
+        self._implemented = frozenset(
+            name for name in names if getattr(self.hook, name).get_hookimpls()
+        )
 
     def load_installed(self) -> None:
         """Register every plugin of the entry-point group, once; log a broken one by name and go on without it."""
@@ -132,10 +151,12 @@ class HookManager(pluggy.PluginManager):
 
     def has(self, name: str) -> bool:
         """Return whether any plugin implements this hook, so that unused hooks cost next to nothing."""
-        return bool(getattr(self.hook, name).get_hookimpls())
+        return name in self._implemented
 
     def notify(self, name: str, **arguments: Any) -> None:
         """Call an observer hook; a plugin that raises is logged by name, and the others are still called."""
+        if name not in self._implemented:
+            return
         caller: pluggy.HookCaller = getattr(self.hook, name)
         for implementation in reversed(caller.get_hookimpls()):
             values = [arguments[argument] for argument in implementation.argnames]

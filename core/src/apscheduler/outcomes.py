@@ -103,9 +103,10 @@ class Outcomes:
                 identify(event, run_times, index)
                 scheduler._dispatch_event(event)
         else:
-            events.append(
-                JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, alias, run_times)
-            )
+            if scheduler._is_heard(EVENT_JOB_SUBMITTED):
+                events.append(
+                    JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, alias, run_times)
+                )
 
     def _observe_start(self, alias: str, claim: Claim) -> None:
         hooks = get_hooks()

@@ -65,7 +65,7 @@ def first_fire_time(trigger: BaseTrigger, now: datetime) -> datetime | None:
     ``now`` on; one that fires only once, in the past, still does.
     """
     first = trigger.get_next_fire_time(None, now)
-    if not getattr(trigger, "starts_in_the_past", False):
+    if trigger.starts_in_the_past() is not True:
         return first
     if first is None or first >= now:
         return first

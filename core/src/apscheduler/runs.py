@@ -87,9 +87,10 @@ class RunTimes(list[datetime]):
     :ivar claim_id: identifier of the claim they came from
     :ivar attempt: 1, or more when these runs are started again
     :ivar clock_offset: what to add to the system clock to get the scheduler's time
+    :ivar is_ready: they did not come from the trigger, so that no grace time applies
     """
 
-    __slots__ = ("attempt", "claim_id", "clock_offset", "run_ids")
+    __slots__ = ("attempt", "claim_id", "clock_offset", "is_ready", "run_ids")
 
     def __init__(
         self,
@@ -98,19 +99,21 @@ class RunTimes(list[datetime]):
         claim_id: str | None = None,
         attempt: int = 1,
         clock_offset: timedelta = NO_OFFSET,
+        is_ready: bool = False,
     ):
         super().__init__(times)
         self.run_ids = run_ids
         self.claim_id = claim_id
         self.attempt = attempt
         self.clock_offset = clock_offset
+        self.is_ready = is_ready
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.run_ids, self.claim_id, self.attempt, self.clock_offset)
-        return type(self), (list(self), *fields)
+        return type(self), (list(self), *fields, self.is_ready)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen, which makes it three times as slow to create
 class Completion:
     """The outcome of a run on its way to the store."""
 

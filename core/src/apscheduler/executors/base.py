@@ -361,7 +361,7 @@ def run_job(
         except propagate as exc:
             report.cancelled(index, exc)
             raise
-        except BaseException as exc:  # noqa: BLE001  # whatever a job raises is its outcome
+        except BaseException as exc:  # whatever a job raises is its outcome
             report.failed(index, exc)
         else:
             report.succeeded(index, retval)
@@ -399,7 +399,7 @@ async def run_coroutine_job(
         except propagate as exc:
             report.cancelled(index, exc)
             raise
-        except BaseException as exc:  # noqa: BLE001  # whatever a job raises is its outcome
+        except BaseException as exc:  # whatever a job raises is its outcome
             report.failed(index, exc)
         else:
             report.succeeded(index, retval)

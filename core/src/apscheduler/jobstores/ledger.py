@@ -25,7 +25,9 @@ class RunLedger:
     def __init__(self) -> None:
         # The state of an open run is spread over its claim; records are only made for those who ask.
         self._open: dict[str, tuple[str, RunTimes, int, str]] = {}
-        self._open_claims: dict[str, dict[str, int]] = {}
+        # How many claims of a job are open; and how many runs of a claim, where it has several.
+        self._open_claims: dict[str, int] = {}
+        self._open_parts: dict[str, int] = {}
         self._ready: list[tuple[datetime, int, Job, Run]] = []
         self._ready_numbers = count()
         self._finished: deque[tuple[Completion, datetime, str] | Run] = deque(
@@ -34,8 +36,7 @@ class RunLedger:
 
     def count_claims(self, job_id: str) -> int:
         """Return how many claims of the job have runs that are still open."""
-        claims = self._open_claims.get(job_id)
-        return len(claims) if claims else 0
+        return self._open_claims.get(job_id, 0)
 
     def claim(
         self,
@@ -56,7 +57,10 @@ class RunLedger:
         if skipped or not plan.run_times:
             return Claim(job, plan, RunTimes(), skipped and bool(plan.run_times))
         times = plan.run_times
-        run_ids = tuple([identity.new_id() for _ in times])
+        if len(times) == 1:
+            run_ids: tuple[str, ...] = (identity.new_id(),)
+        else:
+            run_ids = tuple([identity.new_id() for _ in times])
         run_times = RunTimes(times, run_ids, run_ids[0])
         self._start(job.id, run_times, identity.node.id)
         return Claim(job, plan, run_times)
@@ -82,11 +86,12 @@ class RunLedger:
         return claims
 
     def _start(self, job_id: str, run_times: RunTimes, node: str) -> None:
-        claim_id = run_times.claim_id
-        assert claim_id is not None
         for index, run_id in enumerate(run_times.run_ids):
             self._open[run_id] = (job_id, run_times, index, node)
-        self._open_claims.setdefault(job_id, {})[claim_id] = len(run_times)
+        self._open_claims[job_id] = self._open_claims.get(job_id, 0) + 1
+        if len(run_times) > 1:
+            assert run_times.claim_id is not None
+            self._open_parts[run_times.claim_id] = len(run_times)
 
     def complete(self, completions: Iterable[Completion]) -> None:
         """Close the runs, if the one who says so owns them."""
@@ -94,8 +99,8 @@ class RunLedger:
             opened = self._open.get(completion.run_id)
             if opened is None:
                 continue
-            job_id, run_times, index, node = opened
-            if (completion.node, completion.attempt) != (node, run_times.attempt):
+            _, run_times, index, node = opened
+            if completion.node != node or completion.attempt != run_times.attempt:
                 continue
             self._close(completion.run_id)
             if completion.keep:
@@ -105,14 +110,15 @@ class RunLedger:
 
     def _close(self, run_id: str) -> None:
         job_id, run_times, _, _ = self._open.pop(run_id)
-        claims = self._open_claims[job_id]
-        claim_id = run_times.claim_id
-        assert claim_id is not None
-        claims[claim_id] -= 1
-        if not claims[claim_id]:
-            del claims[claim_id]
-            if not claims:
-                del self._open_claims[job_id]
+        if len(run_times) > 1:
+            assert run_times.claim_id is not None
+            self._open_parts[run_times.claim_id] -= 1
+            if self._open_parts[run_times.claim_id]:
+                return
+            del self._open_parts[run_times.claim_id]
+        self._open_claims[job_id] -= 1
+        if not self._open_claims[job_id]:
+            del self._open_claims[job_id]
 
     def add_ready(self, job: "Job", run: Run) -> None:
         """Keep a run until it is available and claimed."""

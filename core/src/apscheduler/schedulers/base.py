@@ -114,6 +114,7 @@ class BaseScheduler(JobMethods):
         self._logger = getLogger("apscheduler.scheduler")
         self._clock = self._default_clock = CallableClock(lambda: datetime.now(UTC))
         self._declarations: Declarations | None = None
+        self._hears_all = True
         self.state = STATE_STOPPED
         self._engine = Engine(self)
         self.configure(gconfig or {}, **options)
@@ -175,7 +176,7 @@ class BaseScheduler(JobMethods):
             executor = self._create_configured("executor", alias, value)
             self.add_executor(executor, alias)
         self._jobstores.clear()
-        self._engine.drivers.clear()
+        self._engine.remove_all()
         for alias, value in config.get("jobstores", {}).items():
             jobstore = self._create_configured("jobstore", alias, value)
             self.add_jobstore(jobstore, alias)
@@ -207,6 +208,8 @@ class BaseScheduler(JobMethods):
         self._check_uwsgi()
         get_hooks().notify("apscheduler_scheduler_starting", scheduler=self)
         self._engine.start()
+        dispatch = getattr(self._dispatch_event, "__func__", None)
+        self._hears_all = dispatch is not BaseScheduler._dispatch_event
         undo: list[Callable[[], object]] = []
         try:
             with self._executors_lock:
@@ -349,6 +352,13 @@ class BaseScheduler(JobMethods):
                     callback(event)
                 except BaseException:
                     self._logger.exception("Error notifying listener")
+
+    def _is_heard(self, code: int) -> bool:
+        # Subclasses that look at every event in _dispatch_event hear all of them.
+        if self._listeners or self._hears_all:
+            return True
+        name = JOB_HOOKS.get(code)
+        return name is not None and get_hooks().has(name)
 
     def _notify_hooks(self, event: SchedulerEvent) -> None:
         arguments: dict[str, Any] = {"scheduler": self}

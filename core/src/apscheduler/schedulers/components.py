@@ -4,7 +4,7 @@ import logging
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from apscheduler.clock import Clock
 from apscheduler.engine import Engine
@@ -22,9 +22,6 @@ from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.plugins import ComponentMap, Loadable, PluginNotFoundError
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import maybe_ref
-
-if TYPE_CHECKING:
-    from apscheduler.job import Job
 
 STATE_STOPPED = 0
 STATE_RUNNING = 1
@@ -74,6 +71,10 @@ class ComponentRegistry(metaclass=ABCMeta):
     @abstractmethod
     def _dispatch_event(self, event: SchedulerEvent) -> None:
         """Tell listeners."""
+
+    @abstractmethod
+    def _is_heard(self, code: int) -> bool:
+        """Return whether anybody wants events with this code, so that others need not be made."""
 
     @abstractmethod
     def _now(self) -> datetime:

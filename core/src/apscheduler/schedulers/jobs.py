@@ -4,7 +4,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from apscheduler import transfer
 from apscheduler.digest import digest_declaration
@@ -56,17 +56,17 @@ class JobMethods(ComponentRegistry):
         kwargs: Mapping[str, Any] | None = None,
         id: str | None = None,
         name: str | None = None,
-        misfire_grace_time: int | None | UndefinedType = undefined,
+        misfire_grace_time: int | UndefinedType | None = undefined,
         coalesce: bool | UndefinedType = undefined,
         max_instances: int | UndefinedType = undefined,
-        next_run_time: datetime | str | None | UndefinedType = undefined,
+        next_run_time: datetime | str | UndefinedType | None = undefined,
         jobstore: str = "default",
         executor: str = "default",
         replace_existing: bool = False,
         *,
         on_lost: str | UndefinedType = undefined,
         max_attempts: int | UndefinedType = undefined,
-        history: int | None | UndefinedType = undefined,
+        history: int | UndefinedType | None = undefined,
         **trigger_args: Any,
     ) -> Job:
         """Add a job; before the scheduler is started, it is kept until then. Return it.
@@ -136,10 +136,10 @@ class JobMethods(ComponentRegistry):
         kwargs: Mapping[str, Any] | None = None,
         id: str | None = None,
         name: str | None = None,
-        misfire_grace_time: int | None | UndefinedType = undefined,
+        misfire_grace_time: int | UndefinedType | None = undefined,
         coalesce: bool | UndefinedType = undefined,
         max_instances: int | UndefinedType = undefined,
-        next_run_time: datetime | str | None | UndefinedType = undefined,
+        next_run_time: datetime | str | UndefinedType | None = undefined,
         jobstore: str = "default",
         executor: str = "default",
         **trigger_args: Any,
@@ -480,7 +480,8 @@ class JobMethods(ComponentRegistry):
         raise JobLookupError(job_id)
 
     def _announce_removal(self, job_id: str, alias: str | None) -> None:
-        self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
+        if self._is_heard(EVENT_JOB_REMOVED):
+            self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove all jobs of one store or all.

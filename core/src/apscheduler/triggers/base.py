@@ -3,6 +3,7 @@
 import random
 from abc import ABCMeta, abstractmethod
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from apscheduler.util import convert_to_datetime, datetime_utc_add
 
@@ -112,14 +113,24 @@ class BaseTrigger(metaclass=ABCMeta):
             "than the previous fire time, or None"
         )
 
+    def starts_in_the_past(self) -> bool:
+        """Return whether the schedule begins where it was told to, even if that is long past.
+
+        The scheduler then goes on to the first fire time from now on when a job is added, rescheduled or resumed.
+        """
+        return False
+
     def declaration(self) -> object:
         """Return what this trigger was declared with, in a form whose ``repr`` is the same in every process.
 
         Two triggers with equal declarations are the same schedule to a program that declares its jobs at each start.
-        Triggers whose state depends on when they were made return something else than their state.
+        A trigger whose start depends on when it was made says so by ``_has_start = False``: its start is no part of
+        the declaration.
         """
+        state: Any = self.__getstate__()
+        if isinstance(state, dict) and not getattr(self, "_has_start", True):
+            state = {key: value for key, value in state.items() if key != "start_date"}
         cls = type(self)
-        state: object = self.__getstate__()
         return f"{cls.__module__}:{cls.__qualname__}", state
 
     def _apply_jitter(

@@ -38,13 +38,17 @@ def test_job_runs_and_is_reported_before_submission_returns(executor, scheduler)
 
 def test_job_and_listeners_run_without_the_lock_of_the_executor(executor, scheduler):
     def take_lock_elsewhere():
-        free = []
-        thread = threading.Thread(
-            target=lambda: free.append(executor._lock.acquire(timeout=5))
-        )
+        took = []
+
+        def take():
+            if executor._lock.acquire(timeout=5):
+                took.append(True)
+                executor._lock.release()
+
+        thread = threading.Thread(target=take)
         thread.start()
         thread.join()
-        return free == [True]
+        return took == [True]
 
     executor.submit_job(make_job(take_lock_elsewhere), [NOON])
 

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -182,3 +182,58 @@ def tell_run() -> tuple[str, str, datetime, int] | None:
 async def tell_run_async() -> tuple[str, str, datetime, int] | None:
     await asyncio.sleep(0)
     return tell_run()
+
+
+class EverySecond(BaseTrigger):
+    """Fires every so many seconds, from the time it is first asked on."""
+
+    def __init__(self, seconds: float = 1):
+        self.seconds = seconds
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        if previous_fire_time is None:
+            return now
+        return previous_fire_time + timedelta(seconds=self.seconds)
+
+    def __str__(self) -> str:
+        return f"every {self.seconds} seconds"
+
+
+def make_stored_job(
+    id: str = "job", next_run_time: datetime | None = None, **options: Any
+) -> Job:
+    """Return a job as a scheduler would give it to a store; paused if it has no run time."""
+    defaults: dict[str, Any] = {
+        "func": add,
+        "args": (1, 2),
+        "kwargs": {},
+        "trigger": EverySecond(),
+        "executor": "default",
+        "misfire_grace_time": None,
+        "coalesce": True,
+        "max_instances": 1,
+    }
+    return Job(None, id=id, next_run_time=next_run_time, **{**defaults, **options})
+
+
+class Greeter:
+    """Has methods of every kind, to be made jobs of."""
+
+    def __init__(self, greeting: str):
+        self.greeting = greeting
+
+    def greet(self, name: str) -> str:
+        return f"{self.greeting} {name}"
+
+    @classmethod
+    def greet_by_class(cls, name: str) -> str:
+        return f"{cls.__name__} greets {name}"
+
+    @staticmethod
+    def greet_plainly(name: str) -> str:
+        return f"plainly, {name}"
+
+
+greeter = Greeter("Hello")

@@ -34,6 +34,7 @@ class CalendarIntervalTrigger(BaseTrigger):
     """
 
     __slots__ = (
+        "_has_start",
         "_month_step",
         "_skips",
         "_time",
@@ -66,6 +67,7 @@ class CalendarIntervalTrigger(BaseTrigger):
         self._set_zone(astimezone(timezone) or get_localzone())
         self._set_interval(years, months, weeks, days)
         self._time = time(hour, minute, second)
+        self._has_start = start_date is not None
         start = _read_date(start_date, "start_date", self.timezone)
         self.start_date: date = start or datetime.now(self.timezone).date()
         self.end_date: date | None = _read_date(end_date, "end_date", self.timezone)
@@ -78,6 +80,9 @@ class CalendarIntervalTrigger(BaseTrigger):
             logger.warning(
                 "%r will never fire: there is no such time of day before its end", self
             )
+
+    def starts_in_the_past(self) -> bool:
+        return True
 
     def _set_interval(self, years: int, months: int, weeks: int, days: int) -> None:
         parts = {"years": years, "months": months, "weeks": weeks, "days": days}

@@ -61,6 +61,10 @@ class BaseCombiningTrigger(BaseTrigger):
             self.triggers = [_make_child(child, timezone) for child in triggers]
         self.jitter = jitter
 
+    def declaration(self) -> object:
+        children = [child.declaration() for child in self.triggers]
+        return type(self).__qualname__, children, self.jitter
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,
@@ -120,6 +124,9 @@ class OrTrigger(BaseCombiningTrigger):
             if earliest_instant is None or instant < earliest_instant:
                 earliest, earliest_instant = following, instant
         return self._apply_jitter(earliest, self.jitter, now)
+
+    def starts_in_the_past(self) -> bool:
+        return any(child.starts_in_the_past() for child in self.triggers)
 
     def get_last_fire_time(self, first: datetime, now: datetime) -> datetime:
         """Return the latest of the children's last fire times; with jitter, without its delay."""

@@ -40,6 +40,7 @@ class IntervalTrigger(BaseTrigger):
 
     __slots__ = (
         "_adding_zone",
+        "_has_start",
         "_start_instant",
         "end_date",
         "interval",
@@ -81,6 +82,7 @@ class IntervalTrigger(BaseTrigger):
             or get_localzone()
         )
         self.timezone = zone
+        self._has_start = start_date is not None
         if start_date is None:
             self.start_date = datetime_utc_add(datetime.now(zone), self.interval)
         else:

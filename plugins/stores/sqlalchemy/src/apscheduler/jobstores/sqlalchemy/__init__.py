@@ -67,7 +67,7 @@ class SQLAlchemyJobStore(NativeJobStore):
 
     shareable = True
     performs_io = True
-    poll_interval = 1.0
+    poll_interval: float | None = 1.0
 
     def __init__(
         self,

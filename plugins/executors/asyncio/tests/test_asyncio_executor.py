@@ -1,0 +1,356 @@
+import asyncio
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_LOST
+from apscheduler.executors.asyncio import AsyncIOExecutor
+from apscheduler.testing import jobs
+from apscheduler.testing.executors import NOON, ExecutorContract, RecordingScheduler
+from apscheduler.testing.jobs import PATIENCE, Gate, make_job
+
+
+class LoopScheduler(RecordingScheduler):
+    """Stands in for a scheduler with an event loop."""
+
+    def __init__(self, loop):
+        super().__init__()
+        self._eventloop = loop
+
+
+class TestAsyncIOExecutor(ExecutorContract):
+    """Everything is submitted from another thread than that of the loop."""
+
+    runs_coroutines = True  # on the loop
+    waits_on_shutdown = False  # waiting would hold up the loop
+
+    @pytest.fixture
+    def executor(self):
+        return AsyncIOExecutor()
+
+    @pytest.fixture
+    def scheduler(self):
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        yield LoopScheduler(loop)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    def test_listeners_are_called_on_the_thread_of_the_loop(self, started, scheduler):
+        for func in (jobs.add, jobs.add_async, jobs.start_adding):
+            self.run(started, scheduler, make_job(func, 1, 2))
+        started._eventloop.call_soon_threadsafe(
+            lambda: scheduler._events.put(threading.current_thread())
+        )
+
+        assert set(scheduler.threads) == {scheduler.next_event()}
+
+
+def start():
+    """Return a started executor and its scheduler, for the loop that is running."""
+    scheduler = LoopScheduler(asyncio.get_running_loop())
+    executor = AsyncIOExecutor()
+    executor.start(scheduler, "default")
+    return executor, scheduler
+
+
+def codes(scheduler):
+    return [event.code for event in scheduler.pending_events()]
+
+
+def outcome(func, *args):
+    """Run one job on a loop of its own, wait for it to end, and return its event."""
+
+    async def main():
+        executor, scheduler = start()
+        executor.submit_job(make_job(func, *args), [NOON])
+        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
+        assert dict(executor._instances) == {}
+        assert executor._pending_futures == set()
+        (event,) = scheduler.pending_events()
+        return event
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        jobs.add_async,
+        partial(partial(jobs.add_async, 1), 2),
+        partial(jobs.start_adding, 1, 2),
+        jobs.async_adder,
+        partial(jobs.async_adder, 1),
+        lambda first, second: jobs.add_async(first, second),
+        jobs.AsyncAdder.__call__,
+    ],
+    ids=[
+        "coroutine function",
+        "partial",
+        "partial of a function that returns a coroutine",
+        "async call",
+        "partial of async call",
+        "lambda",
+        "unbound async call",
+    ],
+)
+def test_whatever_gives_a_coroutine_is_awaited(func):
+    wanted = 3 - len(getattr(func, "args", ())) - 1
+    args = (1, 2)[-wanted:] if wanted else ()
+    if func is jobs.AsyncAdder.__call__:
+        args = (jobs.async_adder, 1, 2)
+
+    event = outcome(func, *args)
+
+    assert (event.exception, event.retval) == (None, 3)
+
+
+def test_coroutine_from_a_plain_function_knows_its_run():
+    event = outcome(lambda: jobs.tell_run_async())
+
+    assert event.retval == ("", "job", NOON, 1)
+
+
+def test_coroutine_runs_on_the_loop_and_function_beside_it():
+    async def here():
+        return threading.get_ident()
+
+    assert outcome(here).retval == threading.get_ident()
+    assert outcome(threading.get_ident).retval != threading.get_ident()
+    assert outcome(lambda: here()).retval == threading.get_ident()
+
+
+def test_timeout_in_a_coroutine_from_a_plain_function_is_its_own_failure():
+    async def run_out():
+        raise TimeoutError("too long")
+
+    event = outcome(lambda: run_out())
+
+    assert event.code == EVENT_JOB_ERROR
+    assert str(event.exception) == "too long"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_job_that_cancels_itself_has_failed(is_async):
+    async def give_up():
+        raise asyncio.CancelledError("no more")
+
+    event = outcome(give_up if is_async else lambda: give_up())
+
+    assert event.code == EVENT_JOB_ERROR
+    assert type(event.exception).__name__ == "CancelledError"
+
+
+def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before():
+    async def main():
+        executor, scheduler = start()
+        entered = asyncio.Event()
+        calls = []
+
+        async def second_waits():
+            calls.append(len(calls))
+            if len(calls) == 2:
+                entered.set()
+                await asyncio.Event().wait()
+
+        executor.submit_job(make_job(second_waits), [NOON] * 3)
+        await entered.wait()
+        (task,) = executor._pending_futures
+
+        executor.shutdown()
+        executor.shutdown()
+        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
+
+        assert task.cancelled()
+        events = scheduler.pending_events()
+        assert [event.code for event in events] == [
+            EVENT_JOB_EXECUTED,
+            EVENT_JOB_LOST,
+            EVENT_JOB_LOST,
+        ]
+        assert [event.started_at is not None for event in events] == [1, 1, 0]
+        assert dict(executor._instances) == {}
+
+    asyncio.run(main())
+
+
+def test_shutdown_cancels_a_coroutine_that_a_plain_function_returned():
+    async def main():
+        executor, scheduler = start()
+        entered = asyncio.Event()
+
+        async def wait():
+            entered.set()
+            await asyncio.Event().wait()
+
+        executor.submit_job(make_job(lambda: wait()), [NOON])
+        await entered.wait()
+
+        executor.shutdown()
+        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
+
+        assert codes(scheduler) == [EVENT_JOB_LOST]
+
+    asyncio.run(main())
+
+
+def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread():
+    async def main():
+        executor, scheduler = start()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        with Gate() as gate:
+            executor.submit_job(make_job(jobs.pass_gate, gate.port, id="runs"), [NOON])
+            await loop.run_in_executor(helper, gate.wait_for_arrival)
+            executor.submit_job(make_job(jobs.add, 1, 2, id="waits"), [NOON])
+
+            executor.shutdown()
+            dropped = scheduler.pending_events()
+            gate.open()
+            await asyncio.wait_for(executor.wait_closed(), PATIENCE)
+
+        ended = scheduler.pending_events()
+        assert [(e.job_id, e.code, e.started_at) for e in dropped] == [
+            ("waits", EVENT_JOB_LOST, None)
+        ]
+        assert [(e.job_id, e.retval) for e in ended] == [("runs", "passed")]
+
+    with ThreadPoolExecutor(1) as helper:
+        asyncio.run(main())
+
+
+def test_coroutine_may_shut_down_its_executor_and_wait_for_the_others():
+    async def main():
+        executor, scheduler = start()
+
+        async def stop():
+            executor.shutdown()
+            await executor.wait_closed()
+            return "stopped"
+
+        executor.submit_job(make_job(asyncio.sleep, PATIENCE, id="other"), [NOON])
+        executor.submit_job(make_job(stop, id="caller"), [NOON])
+        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
+
+        events = {event.job_id: event for event in scheduler.pending_events()}
+        assert events["other"].code == EVENT_JOB_LOST
+        assert events["caller"].retval == "stopped"
+
+    asyncio.run(main())
+
+
+def test_end_of_the_loop_cancels_coroutines_and_says_so():
+    async def main():
+        executor, scheduler = start()
+        executor.submit_job(make_job(asyncio.sleep, PATIENCE), [NOON])
+        await asyncio.sleep(0)
+        return executor, scheduler
+
+    executor, scheduler = asyncio.run(main())
+
+    assert codes(scheduler) == [EVENT_JOB_LOST]
+    assert dict(executor._instances) == {}
+    executor.shutdown()
+
+
+def test_closed_loop_refuses_work_and_can_be_shut_down():
+    async def main():
+        return start()
+
+    executor, _ = asyncio.run(main())
+
+    with pytest.raises(RuntimeError, match="closed"):
+        executor.submit_job(make_job(jobs.add, 1, 2), [NOON])
+    executor.shutdown()
+    executor.shutdown()
+    assert dict(executor._instances) == {}
+
+
+def test_what_a_closed_loop_has_left_behind_is_reported_at_shutdown(monkeypatch):
+    loop = asyncio.new_event_loop()
+    scheduler = LoopScheduler(loop)
+    executor = AsyncIOExecutor()
+    executor.start(scheduler, "default")
+    executor.submit_job(make_job(jobs.add, 1, 2, id="never begun"), [NOON])
+    loop.close()
+
+    executor.shutdown()
+
+    (event,) = scheduler.pending_events()
+    assert (event.code, event.started_at) == (EVENT_JOB_LOST, None)
+    assert dict(executor._instances) == {}
+
+
+def test_function_that_outlives_the_loop_is_reported():
+    with Gate() as gate, ThreadPoolExecutor(1) as pool:
+
+        async def main():
+            executor, scheduler = start()
+            executor.submit_job(make_job(jobs.pass_gate, gate.port), [NOON])
+            await asyncio.get_running_loop().run_in_executor(
+                pool, gate.wait_for_arrival
+            )
+            return executor, scheduler
+
+        loop = asyncio.new_event_loop()
+        executor, scheduler = loop.run_until_complete(main())
+        loop.close()
+        executor.shutdown()
+        before = scheduler.pending_events()
+        gate.open()
+        event = scheduler.next_event()
+
+    assert before == []
+    assert event.retval == "passed"
+
+
+def test_work_is_refused_after_shutdown():
+    async def main():
+        executor, _ = start()
+        executor.shutdown()
+        with pytest.raises(RuntimeError, match="shut down"):
+            executor.submit_job(make_job(jobs.add, 1, 2), [NOON])
+
+    asyncio.run(main())
+
+
+def test_default_executor_that_was_shut_down_is_reported():
+    async def main():
+        executor, scheduler = start()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        submit = partial(executor.submit_job, make_job(jobs.add, 1, 2), [NOON])
+
+        with pytest.raises(RuntimeError):
+            submit()
+        thread = threading.Thread(target=submit)
+        thread.start()
+        thread.join()
+        await executor.wait_closed()
+
+        assert codes(scheduler) == [EVENT_JOB_ERROR]
+        assert dict(executor._instances) == {}
+
+    asyncio.run(main())
+
+
+def test_abandoned_coroutine_is_taken_apart_quietly(caplog, recwarn):
+    async def wait():
+        await asyncio.get_running_loop().create_future()
+
+    loop = asyncio.new_event_loop()
+    executor = AsyncIOExecutor()
+    executor.start(LoopScheduler(loop), "default")
+    executor.submit_job(make_job(wait), [NOON, NOON])
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    executor.shutdown()
+    del executor
+    gc.collect()
+
+    assert [r for r in caplog.records if r.name.startswith("apscheduler")] == []

@@ -1,0 +1,66 @@
+"""The store keeps what every job store promises, on files and in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
+
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.testing.jobstores import NativeJobStoreContract
+
+
+class TestOnFile(NativeJobStoreContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
+        store = SQLAlchemyJobStore(url)
+        store.start(None, "sql")
+        yield store
+        store.shutdown()
+
+    @pytest.fixture
+    def other_store(
+        self, url: str, store: SQLAlchemyJobStore
+    ) -> Iterator[SQLAlchemyJobStore]:
+        other = SQLAlchemyJobStore(url)
+        other.start(None, "other")
+        yield other
+        other.shutdown()
+
+
+class TestInMemory(NativeJobStoreContract):
+    @pytest.fixture
+    def store(self) -> Iterator[SQLAlchemyJobStore]:
+        store = SQLAlchemyJobStore("sqlite://")
+        store.start(None, "sql")
+        yield store
+        store.shutdown()
+
+
+class TestOnAnEngineOfTheUser(NativeJobStoreContract):
+    @pytest.fixture
+    def store(self) -> Iterator[SQLAlchemyJobStore]:
+        engine = create_engine(
+            "sqlite://",
+            poolclass=StaticPool,
+            connect_args={"check_same_thread": False},
+        )
+        store = SQLAlchemyJobStore(engine=engine)
+        store.start(None, "sql")
+        yield store
+        store.shutdown()
+        engine.dispose()
+
+
+class TestWithRunsInMemory(NativeJobStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[SQLAlchemyJobStore]:
+        store = SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}", shared=False)
+        store.start(None, "sql")
+        yield store
+        store.shutdown()

@@ -39,6 +39,7 @@ ROOMS = [
         "apscheduler.distributions",
         "apscheduler.events",
         "apscheduler.executors",
+        "apscheduler.installed",
         "apscheduler.job",
         "apscheduler.jobstores",
         "apscheduler.nodes",

@@ -1,6 +1,5 @@
 """Digests of how jobs were declared, to recognise a declaration that has not changed."""
 
-from hashlib import sha256
 from typing import Any
 
 from apscheduler.job import Job
@@ -36,4 +35,6 @@ def digest_declaration(
     text = repr((job.func_ref, declared, args, kwargs, name, rules, executor))
     if ADDRESS in text:
         return None
+    from hashlib import sha256  # slow to load, and only needed for jobs with an identifier
+
     return sha256(text.encode()).hexdigest()[:32]

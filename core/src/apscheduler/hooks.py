@@ -7,10 +7,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
+
+from apscheduler.installed import entry_points_of
 
 if TYPE_CHECKING:
     from apscheduler.runs import Run
@@ -133,7 +134,7 @@ class HookManager(pluggy.PluginManager):
         if self._loaded:
             return
         self._loaded = True
-        for entry_point in entry_points(group=PROJECT):
+        for entry_point in entry_points_of(PROJECT):
             if self.has_plugin(entry_point.name) or self.is_blocked(entry_point.name):
                 continue
             try:

@@ -1,12 +1,12 @@
 """Jobs: what to run, with which arguments, by which trigger, under which rules."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from inspect import isclass, ismethod
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.base import BaseTrigger, TriggerError
 from apscheduler.util import (
     check_callable_args,
     convert_to_datetime,
@@ -99,7 +99,7 @@ class Job:
         self.on_lost = "mark"
         self.max_attempts = 3
         self.history = None
-        self._modify(id=id or uuid4().hex, **kwargs)
+        self._modify(id=id or os.urandom(16).hex(), **kwargs)
 
     def modify(self, **changes: Any) -> "Job":
         """Change attributes of this job, and return it.
@@ -154,10 +154,20 @@ class Job:
         return self._scheduler
 
     def _get_run_times(self, now: datetime) -> list[datetime]:
-        """Return the run times from the next one up to ``now``."""
+        """Return the run times from the next one up to ``now``.
+
+        :raises TriggerError: if the trigger does not advance
+        """
         run_times: list[datetime] = []
+        # As instants: with one zone on both sides Python compares wall clocks, which run backwards once a year.
+        limit = now.timestamp()
         next_run_time = self.next_run_time
-        while next_run_time and next_run_time <= now:
+        while next_run_time and next_run_time.timestamp() <= limit:
+            if run_times and next_run_time.timestamp() <= run_times[-1].timestamp():
+                raise TriggerError(
+                    f"The trigger of job {self.id!r} ({self.trigger}) does not advance: after {run_times[-1]} it "
+                    f"returned {next_run_time}; a trigger must return a later time, or None"
+                )
             run_times.append(next_run_time)
             next_run_time = self.trigger.get_next_fire_time(next_run_time, now)
         return run_times
@@ -196,11 +206,14 @@ class Job:
 
     def _check_call(self, changes: dict[str, Any], approved: dict[str, Any]) -> None:
         """Check function and arguments together, and name the job after its function if it has no name yet."""
-        func = changes.pop("func") if "func" in changes else self.func
+        is_same_func = "func" not in changes
+        func = self.func if is_same_func else changes.pop("func")
         args = changes.pop("args") if "args" in changes else self.args
         kwargs = changes.pop("kwargs") if "kwargs" in changes else self.kwargs
         func_ref: str | None
-        if isinstance(func, str):
+        if is_same_func:  # a reference that was given as text need not be the one that could be made
+            func_ref = self.func_ref
+        elif isinstance(func, str):
             func_ref = func
             func = ref_to_obj(func)
         elif callable(func):

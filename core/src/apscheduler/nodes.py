@@ -1,8 +1,6 @@
 """Nodes: one scheduler process, as other processes on the same store see it."""
 
 import os
-import socket
-import uuid
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -29,7 +27,7 @@ class Node:
 
     def is_gone(self) -> bool:
         """Return whether this process is known to have ended; only known of processes of this host and boot."""
-        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+        if not self.boot or (self.host, self.boot) != (_host(), _boot()):
             return False
         try:
             os.kill(self.pid, 0)
@@ -44,15 +42,22 @@ class Identity:
     """The identity of one start of a scheduler, and the identifiers it hands out."""
 
     def __init__(self) -> None:
-        self.node = Node(
-            uuid.uuid4().hex[:16], socket.gethostname(), _boot(), os.getpid()
-        )
+        self.node = Node(os.urandom(8).hex(), _host(), _boot(), os.getpid())
         self._prefix = f"{self.node.id}-"
         self._numbers = count(1)
 
     def new_id(self) -> str:
         """Return an identifier that nobody else hands out: unique without asking anyone, and quick to make."""
         return f"{self._prefix}{next(self._numbers):x}"
+
+
+def _host() -> str:
+    """Name this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import platform  # slow to load, and only needed where the system is less forthcoming
+
+    return platform.node()
 
 
 @cache

@@ -9,6 +9,7 @@ from functools import cache, reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from apscheduler import installed
 from apscheduler.distributions import (
     COMPONENTS,
     MissingDistributionError,
@@ -170,6 +171,7 @@ def installed_components(kind: Kind) -> dict[str, Component]:
 
 def forget_components() -> None:
     """Look again at what is installed, for programs that install while they run."""
+    installed.forget()
     _components.cache_clear()
 
 
@@ -219,13 +221,13 @@ def _words(kind: Kind) -> str:
 
 @cache
 def _components(kind: Kind) -> dict[str, Component]:
-    from importlib.metadata import EntryPoint, entry_points
+    from importlib.metadata import EntryPoint
 
     words = _words(kind)
     group = f"apscheduler.{kind}s"
     ours = COMPONENTS[kind]
     found: dict[str, Component] = {}
-    for entry_point in entry_points(group=group):
+    for entry_point in installed.entry_points_of(group):
         name, value = entry_point.name, entry_point.value
         rival = found.setdefault(name, Component(kind, entry_point))
         if rival.value == value:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping, MutableMapping
-from difflib import get_close_matches
 from typing import Any
 
 from apscheduler.util import asbool, asint
@@ -19,7 +18,11 @@ KNOWN_KEYS = frozenset(
         "jobstore_retry_interval",
         "jobstores",
         "logger",
+        "name",
+        "scheduler",
+        "source",
         "timezone",
+        "version",
     }
 )
 
@@ -124,6 +127,8 @@ def describe_unknown(
     config: Iterable[str], known: Iterable[str], what: str
 ) -> list[str]:
     """Return a sentence for each key that is not known, with the nearest that is."""
+    from difflib import get_close_matches  # slow to load, and hopefully not needed
+
     names = sorted(known)
     messages = []
     for key in config:

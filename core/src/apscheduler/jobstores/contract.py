@@ -32,6 +32,7 @@ class JobRecord:
     """What can be said of a stored job without importing its function.
 
     :ivar error: why the job cannot be restored here, None if it can
+    :ivar origin: the configuration that declares it, None if a program has added it
     """
 
     id: str
@@ -40,6 +41,7 @@ class JobRecord:
     func: str | None = None
     trigger: str | None = None
     error: str | None = None
+    origin: str | None = None
 
 
 @dataclass(slots=True)
@@ -219,7 +221,12 @@ class NativeJobStore(BaseJobStore):
 def describe(job: "Job") -> JobRecord:
     """Return the record view of a job that could be restored."""
     return JobRecord(
-        job.id, job.next_run_time, job.name, job.func_ref, str(job.trigger)
+        job.id,
+        job.next_run_time,
+        job.name,
+        job.func_ref,
+        str(job.trigger),
+        origin=getattr(job, "_origin", None),  # stores hold more than jobs: tests put mocks there
     )
 
 

@@ -19,6 +19,7 @@ from apscheduler.events import (
     EVENT_JOB_ADDED,
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
     EVENT_JOB_MISSED,
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
@@ -76,7 +77,7 @@ __all__ = (
     "SchedulerNotRunningError",
 )
 
-OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED
+OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
 
 JOB_HOOKS = {
     EVENT_JOB_ADDED: "apscheduler_job_added",
@@ -115,6 +116,11 @@ class BaseScheduler(JobMethods):
         self._clock = self._default_clock = CallableClock(lambda: datetime.now(UTC))
         self._declarations: Declarations | None = None
         self._hears_all = True
+        # Events that listeners have not been told of completely.
+        self._being_told: list[SchedulerEvent] = []
+        # Whether a start or a shutdown is under way; protected by the lock of the stores.
+        self._is_starting = self._is_shutting_down = False
+        self._unsubscribe_clock: Callable[[], None] = _nothing
         self.state = STATE_STOPPED
         self._engine = Engine(self)
         self.configure(gconfig or {}, **options)
@@ -180,8 +186,7 @@ class BaseScheduler(JobMethods):
         for alias, value in config.get("jobstores", {}).items():
             jobstore = self._create_configured("jobstore", alias, value)
             self.add_jobstore(jobstore, alias)
-        declared = config.get("jobs")
-        self._declarations = Declarations(declared) if declared else None
+        self._declarations = Declarations.from_config(config)
 
     def _create_lock(self) -> Any:
         """Return a reentrant lock that fits the threads of this scheduler."""
@@ -200,13 +205,33 @@ class BaseScheduler(JobMethods):
         If anything fails, what was started is stopped again and the scheduler stays as it was.
 
         :param paused: process nothing before :meth:`resume` is called
-        :raises SchedulerAlreadyRunningError: if the scheduler is running
+        :raises SchedulerAlreadyRunningError: if the scheduler is running, or still being shut down
         :raises RuntimeError: under uWSGI with threads switched off
         """
-        if self.state != STATE_STOPPED:
-            raise SchedulerAlreadyRunningError
+        with self._jobstores_lock:
+            if self.state != STATE_STOPPED:
+                raise SchedulerAlreadyRunningError
+            if self._is_starting or self._is_shutting_down:
+                raise SchedulerAlreadyRunningError
+            self._is_starting = True
+        try:
+            self._start_components()
+            self.state = STATE_PAUSED if paused else STATE_RUNNING
+        finally:
+            self._is_starting = False
+        self._unsubscribe_clock = self._clock.subscribe(self.wakeup)
+        self._logger.info("Scheduler started")
+        self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_STARTED))
+        if not paused:
+            self.wakeup()
+
+    def _start_components(self) -> None:
+        """Start executors and stores and add pending jobs: all of it, or nothing."""
         self._check_uwsgi()
+        self._prepare_loop()
         get_hooks().notify("apscheduler_scheduler_starting", scheduler=self)
+        if self._declarations is not None:
+            self._declarations.prepare(self)
         self._engine.start()
         dispatch = getattr(self._dispatch_event, "__func__", None)
         self._hears_all = dispatch is not BaseScheduler._dispatch_event
@@ -226,11 +251,9 @@ class BaseScheduler(JobMethods):
                 except Exception:
                     self._logger.exception("Error undoing a start that failed")
             raise
-        self.state = STATE_PAUSED if paused else STATE_RUNNING
-        self._logger.info("Scheduler started")
-        self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_STARTED))
-        if not paused:
-            self.wakeup()
+
+    def _prepare_loop(self) -> None:  # noqa: B027  # not every loop needs it
+        """Get ready to be woken: the scheduler is about to start, and nothing goes on in it any more."""
 
     def _start_executors(self, undo: list[Callable[[], object]]) -> None:
         if "default" not in self._executors:
@@ -258,26 +281,50 @@ class BaseScheduler(JobMethods):
         :param wait: return only when all runs that were started have ended; a number: wait so many seconds at most
         :raises SchedulerNotRunningError: if the scheduler is not running
         """
+        self._begin_shutdown()
+        self._finish_shutdown(wait)
+
+    def _begin_shutdown(self) -> None:
+        """Stop: from here on nothing is claimed.
+
+        :raises SchedulerNotRunningError: if the scheduler is not running
+        """
         with self._jobstores_lock:
             if self.state == STATE_STOPPED:
                 raise SchedulerNotRunningError
             self.state = STATE_STOPPED
-        self._engine.stop()
-        if not isinstance(wait, bool):
-            wait = self._engine.wait_idle(wait)
-        # No lock is held here: the jobs that are waited for may use the scheduler.
-        for alias, executor in list(self._executors.items()):
-            try:
-                executor.shutdown(wait)
-            except Exception:
-                self._logger.exception("Error shutting down executor %r", alias)
-        for alias, jobstore in list(self._jobstores.items()):
-            try:
-                self._engine.add(alias, jobstore).close()
-            except Exception:
-                self._logger.exception("Error shutting down job store %r", alias)
+            self._is_shutting_down = True
+        self._engine.stopping = True
+        self._unsubscribe_clock()
+
+    def _finish_shutdown(self, wait: bool | float) -> None:
+        """Shut down executors and stores. No lock is held: the jobs that are waited for may use the scheduler."""
+        try:
+            self._engine.stop()
+            if not isinstance(wait, bool):
+                wait = self._engine.wait_idle(wait)
+            self._shutdown_executors(wait)
+            for alias, jobstore in list(self._jobstores.items()):
+                try:
+                    self._engine.add(alias, jobstore).close()
+                except Exception:
+                    self._logger.exception("Error shutting down job store %r", alias)
+        finally:
+            self._is_shutting_down = False
         self._logger.info("Scheduler has been shut down")
         self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_SHUTDOWN))
+
+    def _shutdown_executors(self, wait: bool) -> None:
+        for alias, executor in list(self._executors.items()):
+            self._shutdown_executor(alias, executor, wait)
+
+    def _shutdown_executor(
+        self, alias: str, executor: BaseExecutor, wait: bool
+    ) -> None:
+        try:
+            executor.shutdown(wait)
+        except Exception:
+            self._logger.exception("Error shutting down executor %r", alias)
 
     def pause(self) -> None:
         """Start no more jobs before :meth:`resume` is called. Running jobs go on.
@@ -336,22 +383,39 @@ class BaseScheduler(JobMethods):
 
     def _dispatch_event(self, event: SchedulerEvent) -> None:
         """Tell the engine, hooks and listeners; whatever a listener raises is logged."""
+        if not self._listeners:
+            self._take_note(event)
+            return
+        # First, so that an outcome is either still awaited or still being told of.
+        self._being_told.append(event)
+        try:
+            self._take_note(event)
+            self._notify_listeners(event)
+        finally:
+            self._being_told.remove(event)
+
+    def _take_note(self, event: SchedulerEvent) -> None:
         code = event.code
         if code & OUTCOMES and isinstance(event, JobExecutionEvent):
             if type(event) is not JobRangeEvent:
                 self._engine.note_outcome(event)
         elif code in JOB_HOOKS or code in SCHEDULER_HOOKS:
             self._notify_hooks(event)
-        if not self._listeners:
-            return
+
+    def _notify_listeners(self, event: SchedulerEvent) -> None:
         with self._listeners_lock:
             listeners = tuple(self._listeners)
         for callback, mask in listeners:
-            if code & mask:
+            if event.code & mask:
                 try:
                     callback(event)
                 except BaseException:
                     self._logger.exception("Error notifying listener")
+
+    @property
+    def _is_telling(self) -> bool:
+        """Whether listeners are still being told of something."""
+        return bool(self._being_told)
 
     def _is_heard(self, code: int) -> bool:
         # Subclasses that look at every event in _dispatch_event hear all of them.
@@ -400,3 +464,11 @@ class BaseScheduler(JobMethods):
             "Next wakeup is due at %s (in %f seconds)", wakeup, wait_seconds
         )
         return wait_seconds
+
+    def _run_aside(self, func: Callable[[], None]) -> None:
+        """Do something that may take a while; a scheduler on an event loop does it beside the loop."""
+        func()
+
+
+def _nothing() -> None:
+    """Stand in for a function that ends a subscription."""

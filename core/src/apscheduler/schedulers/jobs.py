@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TextIO, TypeVar
 
-from apscheduler import transfer
 from apscheduler.digest import digest_declaration
 from apscheduler.events import (
     EVENT_ALL_JOBS_REMOVED,
@@ -568,6 +567,8 @@ class JobMethods(ComponentRegistry):
             raise RuntimeError(
                 "the scheduler must have been started for job export to work"
             )
+        from apscheduler import transfer  # few programs need it
+
         transfer.write_jobs(self.get_jobs(jobstore), outfile)
 
     def import_jobs(self, infile: Any, jobstore: str = "default") -> None:
@@ -578,6 +579,8 @@ class JobMethods(ComponentRegistry):
         :raises ValueError: if the file is none that ``export_jobs`` has written
         :raises ConflictingIdError: if there is a job with the id of one of them
         """
+        from apscheduler import transfer  # few programs need it
+
         store = self._native_store(jobstore)
         jobs = transfer.read_jobs(infile)
         for job in jobs:

@@ -46,7 +46,7 @@ class TestProcessPoolExecutor(ExecutorContract):
     @pytest.fixture
     def executor(self):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["apscheduler.testing.executors"])
+        context.set_forkserver_preload(["__main__", "apscheduler.testing.executors"])
         return ProcessPoolExecutor(2, {"mp_context": context})
 
 
@@ -375,5 +375,3 @@ def test_workers_end_when_the_scheduler_was_killed(tmp_path):
 
 def test_worker_error_survives_pickling():
     assert str(pickle.loads(pickle.dumps(WorkerError("text")))) == "text"
-
-

@@ -70,11 +70,12 @@ class AsyncIOExecutor(BaseExecutor):
         if self._lock is None:
             return
         self._is_shut_down = True
+        batches = self._snapshot()  # and not what is submitted after the next start
         if self._is_on_loop():
-            self._cancel_all()
+            self._cancel(batches)
             return
         try:
-            self._eventloop.call_soon_threadsafe(self._cancel_all)
+            self._eventloop.call_soon_threadsafe(self._cancel, batches)
         except (
             RuntimeError
         ):  # the loop is closed: nothing that was left to it will go on
@@ -124,7 +125,7 @@ class AsyncIOExecutor(BaseExecutor):
             return
         try:
             self._begin(batch)
-        except Exception as exc:  # noqa: BLE001  # whatever it is, nobody else would hear of it
+        except Exception as exc:  # whatever it is, nobody else would hear of it
             self._failed(batch, exc)
 
     async def _run_coroutine(self, batch: _Batch) -> None:
@@ -162,7 +163,9 @@ class AsyncIOExecutor(BaseExecutor):
             )
         except concurrent.futures.CancelledError:
             report = self._cancelled
-        except BaseException as exc:  # noqa: BLE001  # run_job reports what the job raises: this is something else
+        except (
+            BaseException
+        ) as exc:  # run_job reports what the job raises: this is something else
             report = partial(self._failed, exc=exc)
         batch.report = partial(report, batch)
         try:
@@ -198,19 +201,19 @@ class AsyncIOExecutor(BaseExecutor):
             batch.note_cancellation()
             raise
 
-    def _cancel_all(self) -> None:
+    def _cancel(self, batches: list[_Batch]) -> None:
         """Cancel what can be cancelled, on the loop's thread."""
         caller = asyncio.current_task()
-        for batch in self._snapshot():
+        for batch in batches:
             if batch.task is not None:
                 if batch.task is not caller:
                     batch.task.cancel()
                 continue
             with self._lock:
-                has_begun = batch.is_in_thread
-                if not has_begun:
+                waits = batch in self._batches and not batch.is_in_thread
+                if waits:
                     self._batches.discard(batch)
-            if not has_begun:
+            if waits:
                 if batch.future is not None:
                     batch.future.cancel()
                 self._run_job_lost(batch.job, batch.run_times)

@@ -17,7 +17,9 @@ class DebugExecutor(BaseExecutor):
     def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:
         try:
             events = run_job(job, job._jobstore_alias, run_times, self._logger.name)  # type: ignore[arg-type]  # submitted jobs are in a store
-        except BaseException as exc:  # noqa: BLE001  # from a hook or a formatter: run_job reports what the job raises
+        except (
+            BaseException
+        ) as exc:  # from a hook or a formatter: run_job reports what the job raises
             self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
         else:
             self._run_job_success(job.id, events)

@@ -181,8 +181,7 @@ class ExecutorContract:
         assert [event.run_id for event in events] == ["a", "b", "c"]
         assert [event.attempt for event in events] == [2, 2, 2]
         assert [event.retval for event in events] == [
-            (run_id, "job", time, 2)
-            for run_id, time in zip("abc", times, strict=True)
+            (run_id, "job", time, 2) for run_id, time in zip("abc", times, strict=True)
         ]
 
     def test_run_times_without_identity_are_accepted(

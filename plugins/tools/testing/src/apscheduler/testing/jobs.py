@@ -8,13 +8,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from apscheduler.job import Job
 from apscheduler.runs import current_run
 from apscheduler.triggers.base import BaseTrigger
 
-PATIENCE = 20  # seconds until something that should have happened counts as not happening
+PATIENCE = (
+    20  # seconds until something that should have happened counts as not happening
+)
 
 
 class Gate:
@@ -23,7 +25,7 @@ class Gate:
     Jobs are given :attr:`port` and call :func:`pass_gate`; the gate is open once this context manager has ended.
     """
 
-    def __enter__(self) -> "Gate":
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self._listener.settimeout(PATIENCE)
         self.port: int = self._listener.getsockname()[1]

@@ -260,7 +260,7 @@ class ProcessPoolExecutor(BasePoolExecutor):
         try:
             self._replace_pool(batch.pool)
             self._submit_batch(batch)
-        except Exception as exc:  # noqa: BLE001  # whatever it is, it is reported
+        except Exception as exc:  # whatever it is, it is reported
             return exc
         return None
 

@@ -134,7 +134,7 @@ def run_in_worker(number: int, call: bytes) -> list[Parcel]:
     with _worker.busy:
         try:
             job, jobstore_alias, run_times, logger_name = pickle.loads(call)
-        except BaseException as exc:  # noqa: BLE001  # imports the user's modules: may raise anything
+        except BaseException as exc:  # imports the user's modules: may raise anything
             raise WorkerError(
                 f"The job could not be restored in the worker process: {_describe(exc)}"
             ) from None
@@ -153,7 +153,7 @@ def _pack(event: JobExecutionEvent) -> Parcel:
         description = _describe(event.exception)
     try:
         content = pickle.dumps((event.retval, event.exception))
-    except Exception as exc:  # noqa: BLE001  # runs the user's code: may raise anything
+    except Exception as exc:  # runs the user's code: may raise anything
         content = b""
         if event.exception is None:
             description = f"a {type(event.retval).__qualname__}: {_describe(exc)}"
@@ -167,7 +167,7 @@ def unpack(parcels: list[Parcel]) -> list[JobExecutionEvent]:
     for event, content, description in parcels:
         try:
             event.retval, event.exception = pickle.loads(content)
-        except Exception as exc:  # noqa: BLE001  # runs the user's code: may raise anything
+        except Exception as exc:  # runs the user's code: may raise anything
             _substitute(event, content, description, exc)
         events.append(event)
     return events

@@ -94,6 +94,7 @@ def read_record(
         else:
             state = serializer.loads(data)
         record.name, record.func = state["name"], state["func"]
+        record.origin = state.get("origin")
         trigger = state["trigger"]
         if isinstance(trigger, Placeholder):
             record.trigger = type(trigger).__qualname__

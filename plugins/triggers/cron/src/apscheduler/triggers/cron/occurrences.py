@@ -84,7 +84,7 @@ class Occurrences:
             midnight = self._zone.midnight(found[0])
             if midnight is not None:
                 return midnight + timedelta(0, found[1])
-            earliest = found[0] - 2
+            earliest = found[0] + 1
         instant = to_instant(start) + (1 if later or start.microsecond else 0)
         return self._next_among_changes(max(instant, earliest * DAY_SECONDS))
 
@@ -218,13 +218,13 @@ class CountableOccurrences(Occurrences):
         midnight = self._zone.midnight(day) if day >= FIRST_DAY else None
         following = None
         if midnight is not None:
-            next_day = self._whole_schedule.next_day(day + 1)
+            is_matching, next_day = self._whole_schedule.look_from(day)
             if next_day is not None:
                 next_midnight = self._zone.midnight(next_day)
                 if next_midnight is not None:
-                    first = self._whole_schedule.times.first
-                    following = next_midnight + timedelta(0, first)
-            if not self._whole_schedule.has_day(day):
+                    times = self._whole_schedule.times
+                    following = next_midnight + times.first_as_delta
+            if not is_matching:
                 midnight = None
         if len(self._agenda) >= REMEMBERED:
             self._agenda.clear()

@@ -12,11 +12,13 @@ from typing import Final
 
 from apscheduler.triggers.cron.expressions import LAST_POSITION
 from apscheduler.triggers.cron.limits import MAX_VALUES, MIN_VALUES
-from apscheduler.triggers.cron.rules import Rules
+from apscheduler.triggers.cron.rules import Rules, Values
 
 DAY_SECONDS: Final = 86_400
 EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 LAST_DAY: Final = date.max.toordinal() - EPOCH_ORDINAL
+# The Gregorian calendar repeats after this many years, weekdays included.
+CALENDAR_PERIOD: Final = 400
 MONTH_LENGTHS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 EVERY_SEVENTH_DAY: Final = sum(1 << day for day in range(0, 31, 7))
 EVERY_WEEK: Final = frozenset(range(MIN_VALUES["week"], MAX_VALUES["week"] + 1))
@@ -28,7 +30,15 @@ REMEMBERED: Final = 10_000
 class TimesOfDay:
     """The matching seconds of a matching day, as minutes of the day and seconds of the minute."""
 
-    __slots__ = ("_remaining", "first", "last", "minutes", "seconds", "total")
+    __slots__ = (
+        "_remaining",
+        "first",
+        "first_as_delta",
+        "last",
+        "minutes",
+        "seconds",
+        "total",
+    )
 
     def __init__(
         self, hours: Iterable[int], minutes: Iterable[int], seconds: Iterable[int]
@@ -37,6 +47,7 @@ class TimesOfDay:
         self.minutes = tuple(hour * 60 + minute for hour in hours for minute in minutes)
         self.seconds = tuple(seconds)
         self.first = self.minutes[0] * 60 + self.seconds[0]
+        self.first_as_delta = timedelta(seconds=self.first)
         self.last = self.minutes[-1] * 60 + self.seconds[-1]
         self.total = len(self.minutes) * len(self.seconds)
         self._remaining: dict[int, timedelta | None] = {}
@@ -105,20 +116,20 @@ class Schedule:
         self._masks: dict[int, int] = {}
         self._masks_by_kind: dict[tuple[int, bool, bool], int] = {}
         self._days_before_year: dict[int, int] = {}
-        self._nothing_from = LAST_DAY + 1
+        self._nothing_after = MAX_VALUES["year"]
 
     def next(self, day: int, second: int) -> tuple[int, int] | None:
         """Return the first match at or after this second (which may be that of the next midnight)."""
-        if self.has_day(day):
+        is_matching, following = self.look_from(day)
+        if is_matching:
             time = self.times.next(second)
             if time is not None:
                 return day, time
-        following = self.next_day(day + 1)
         return None if following is None else (following, self.times.first)
 
     def previous(self, day: int, second: int) -> tuple[int, int] | None:
         """Return the last match at or before this second."""
-        if self.has_day(day):
+        if self.look_from(day)[0]:
             time = self.times.previous(second)
             if time is not None:
                 return day, time
@@ -129,29 +140,30 @@ class Schedule:
         """Return the number of matches from one wall-clock second (since 1970) up to, but without, another."""
         return self._count_before(end) - self._count_before(first)
 
+    def look_from(self, day: int) -> tuple[bool, int | None]:
+        """Return whether this day matches, and the first later day that does."""
+        year, index = _split(day)
+        rest = self._mask(year) >> index if year in self._rules.years else 0
+        later = rest >> 1
+        if later:
+            following: int | None = day + 1 + _lowest_bit(later)
+        else:
+            following = self._first_day_after(year)
+        return rest & 1 == 1, following
+
     def never_matches(self) -> bool:
         """Return whether there is no match in any year."""
-        return not any(self._mask(year) for year in self._rules.years)
+        return not any(self._mask(year) for year in _distinct(self._rules.years))
 
-    def has_day(self, day: int) -> bool:
-        """Return whether this day matches."""
-        return self.next_day(day) == day
-
-    def next_day(self, day: int) -> int | None:
-        """Return the first matching day that is not before this one."""
-        if day >= self._nothing_from:
+    def _first_day_after(self, year: int) -> int | None:
+        if year >= self._nothing_after:
             return None
         years = self._rules.years
-        year, index = _split(day)
-        if year in years:
-            mask = self._mask(year) >> index
-            if mask:
-                return day + _lowest_bit(mask)
-        for later in years[bisect_right(years, year) :]:
+        for later in _distinct(years[bisect_right(years, year) :]):
             mask = self._mask(later)
             if mask:
                 return _first_day_of(later) + _lowest_bit(mask)
-        self._nothing_from = day
+        self._nothing_after = year
         return None
 
     def _previous_day(self, day: int) -> int | None:
@@ -179,10 +191,8 @@ class Schedule:
         return days * self.times.total
 
     def _count_days_before(self, year: int) -> int:
-        try:
+        if year in self._days_before_year:
             return self._days_before_year[year]
-        except KeyError:
-            pass
         years = self._rules.years
         days = sum(
             self._mask(earlier).bit_count()
@@ -193,10 +203,8 @@ class Schedule:
 
     def _mask(self, year: int) -> int:
         """Return the matching days of a year, whether or not it is one of ours."""
-        try:
+        if year in self._masks:
             return self._masks[year]
-        except KeyError:
-            pass
         # These three decide the whole calendar of a year. The one before matters for the week of January 1st.
         kind = (date(year, 1, 1).weekday(), isleap(year), isleap(year - 1))
         if kind not in self._masks_by_kind:
@@ -240,6 +248,13 @@ class Schedule:
 def schedule_for(rules: Rules) -> Schedule:
     """Return the schedule of these rules, shared by the triggers that have the same."""
     return Schedule(rules)
+
+
+def _distinct(years: Values) -> Values:
+    """Return the years without those after the calendar has repeated itself."""
+    if isinstance(years, range) and years.step == 1:
+        return years[:CALENDAR_PERIOD]
+    return years
 
 
 @lru_cache(maxsize=1_000)

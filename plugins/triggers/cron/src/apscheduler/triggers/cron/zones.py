@@ -9,20 +9,19 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from apscheduler.triggers.cron.schedule import DAY_SECONDS, LAST_DAY
+from apscheduler.triggers.cron.schedule import DAY_SECONDS, LAST_DAY, REMEMBERED
 
 UTC_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A zone that leaves its offset and returns to it between two looks goes unseen. In the time zone database changes since
-# 1970 are six days apart at least; a zone from elsewhere may be stranger.
+# 1970 are more than six days apart, so blocks of four days can be checked together with the days around them; a zone
+# from elsewhere may be stranger.
 DATABASE_STEP: Final = DAY_SECONDS
 OTHER_STEP: Final = DAY_SECONDS // 24
+BLOCK_DAYS: Final = 4
 
 # Later instants may have no local time: it would be in the year 10000.
 LAST_INSTANT: Final = (LAST_DAY - 1) * DAY_SECONDS
-
-# How many days a zone remembers.
-REMEMBERED_DAYS: Final = 10_000
 
 
 class Change(NamedTuple):
@@ -40,9 +39,11 @@ class Zone:
         self.tz = tz
         self._epoch = datetime(1970, 1, 1, tzinfo=tz)
         self._is_fixed = isinstance(tz, timezone)
-        self._step = DATABASE_STEP if _is_in_database(tz) else OTHER_STEP
-        # Both are caches that can be rebuilt at any time, so threads may share them.
+        self._is_in_database = _is_in_database(tz)
+        self._step = DATABASE_STEP if self._is_in_database else OTHER_STEP
+        # The rest are caches that can be rebuilt at any time, so threads may share them.
         self._midnights: dict[int, datetime | None] = {}
+        self._calm_blocks: dict[int, bool] = {}
         self._offsets: dict[int, tuple[tuple[int, int], ...]] = {}
 
     def wall_time(self, time: datetime) -> timedelta:
@@ -64,7 +65,7 @@ class Zone:
         except KeyError:
             pass
         midnight = self._epoch + timedelta(day) if self._is_plain(day) else None
-        if len(self._midnights) >= REMEMBERED_DAYS:
+        if len(self._midnights) >= REMEMBERED:
             self._midnights.clear()
         self._midnights[day] = midnight
         return midnight
@@ -94,19 +95,34 @@ class Zone:
         return changes
 
     def _is_plain(self, day: int) -> bool:
-        if self._is_fixed:
+        if self._is_fixed or self._is_calm(day):
             return True
         days = [self._offsets_of(near) for near in (day - 1, day, day + 1)]
         return all(len(offsets) == 1 for offsets in days) and (
             days[0][0][1] == days[1][0][1] == days[2][0][1]
         )
 
+    def _is_calm(self, day: int) -> bool:
+        """Return whether the offset stays the same throughout the block of the day, as far as can be told at once."""
+        if not self._is_in_database:
+            return False
+        block = day // BLOCK_DAYS
+        is_calm = self._calm_blocks.get(block)
+        if is_calm is None:
+            first = block * BLOCK_DAYS
+            before = self.offset_at((first - 1) * DAY_SECONDS)
+            after = self.offset_at((first + BLOCK_DAYS + 1) * DAY_SECONDS)
+            is_calm = before == after
+            if len(self._calm_blocks) >= REMEMBERED:
+                self._calm_blocks.clear()
+            self._calm_blocks[block] = is_calm
+        return is_calm
+
     def _offsets_of(self, day: int) -> tuple[tuple[int, int], ...]:
         """Return the offsets of a UTC day, each with the instant from which on it holds."""
-        try:
-            return self._offsets[day]
-        except KeyError:
-            pass
+        found = self._offsets.get(day)
+        if found is not None:
+            return found
         start, end = day * DAY_SECONDS, (day + 1) * DAY_SECONDS
         known, offset = start, self.offset_at(start)
         offsets = [(known, offset)]
@@ -119,10 +135,11 @@ class Zone:
             known = probe
         if offsets[-1][0] == end:
             offsets.pop()  # a change at the end belongs to the next day
-        if len(self._offsets) >= REMEMBERED_DAYS:
+        if len(self._offsets) >= REMEMBERED:
             self._offsets.clear()
-        self._offsets[day] = tuple(offsets)
-        return self._offsets[day]
+        found = tuple(offsets)
+        self._offsets[day] = found
+        return found
 
     def _find_change(self, low: int, high: int, offset: int) -> int:
         """Return the instant of the change between ``low``, which has this offset, and ``high``, which has not."""

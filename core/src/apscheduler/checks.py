@@ -1,0 +1,260 @@
+"""What is wrong in a configuration: found without starting anything, and without touching a store."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from apscheduler.conversion import ArgumentReader
+from apscheduler.declarations import Declarations
+from apscheduler.job import CHECKS, Job
+from apscheduler.jobstores.base import BaseJobStore
+from apscheduler.plugins import (
+    KINDS,
+    Kind,
+    installed_components,
+    load_component,
+    resolve_reference,
+)
+from apscheduler.problems import ConfigurationError, ProblemList, Source, describe
+from apscheduler.schedulers.base import BaseExecutor, BaseScheduler
+from apscheduler.settings import (
+    JOB_DEFAULT_TYPES,
+    KNOWN_KEYS,
+    PREFIX,
+    describe_unknown,
+)
+from apscheduler.util import asbool, astimezone, maybe_ref
+
+BASE_CLASSES: Mapping[Kind, type] = {
+    "executor": BaseExecutor,
+    "jobstore": BaseJobStore,
+    "scheduler": BaseScheduler,
+}
+
+# What the names of schedulers, executors and stores may be in a file.
+SCALARS: dict[str, Callable[[Any], Any]] = {
+    "timezone": astimezone,
+    "jobstore_retry_interval": float,
+    "daemon": asbool,
+    "logger": maybe_ref,
+    "clock": maybe_ref,
+}
+EXPECTED = {
+    "jobstore_retry_interval": "expected a number of seconds",
+    "timezone": "expected the name of a time zone, such as 'Europe/Berlin'",
+}
+
+
+@dataclass
+class Examination:
+    """What was found.
+
+    :ivar config: nested, without prefix, with texts converted where the constructor of a component wants no text
+    :ivar scheduler_class: what to run the configuration with; None if it cannot be told
+    :ivar jobs: the declared jobs that are valid, by the name of their section, with their first run times
+    """
+
+    config: dict[str, Any]
+    problems: ProblemList
+    scheduler_class: type[BaseScheduler] | None = None
+    jobs: dict[str, tuple[Job, list[datetime]]] = field(default_factory=dict)
+
+
+class Examiner:
+    """Looks through one configuration.
+
+    :param config: nested, without prefix; it is changed
+    :param default_type: which scheduler it is for if it does not say
+    """
+
+    def __init__(self, config: dict[str, Any], default_type: str):
+        source = config.get("source")
+        self.source = source if isinstance(source, Source) else None
+        self.config = config
+        self.problems = ProblemList(self.source, config)
+        self._default_type = default_type
+
+    def examine(self) -> Examination:
+        """Return what is wrong, but for declared jobs."""
+        found = Examination(self.config, self.problems)
+        cls = found.scheduler_class = self._find_scheduler()
+        own = (vars(base).get("config_keys", ()) for base in (cls or object).__mro__)
+        known = KNOWN_KEYS.union(*own) - {"source"}
+        for key in self.config.keys() - {"source"}:
+            if cls is not None or key in KNOWN_KEYS:
+                for message in describe_unknown([key], known, "configuration key"):
+                    self._report(None, key, message, fatal=False)
+        for key, convert in SCALARS.items():
+            if key in self.config and key in known:
+                self._check_scalar(key, convert)
+        self._check_job_defaults()
+        for kind in ("executor", "jobstore"):
+            self._check_components(kind)  # type: ignore[arg-type]  # mypy sees any text
+        return found
+
+    def _report(
+        self, section: str | None, key: str | None, text: object, *value: Any, fatal: bool = True
+    ) -> None:
+        place = PREFIX + section if section else PREFIX.rstrip(".")
+        self.problems.add(place, key, text, *value, fatal=fatal)
+
+    def _check_scalar(self, key: str, convert: Callable[[Any], Any]) -> None:
+        value = self.config[key]
+        try:
+            convert(value)
+        except Exception as exc:  # noqa: BLE001  # references import other people's modules
+            self._report(None, key, EXPECTED.get(key, exc), value)
+
+    def _find_scheduler(self) -> type[BaseScheduler] | None:
+        settings = self.config.pop("scheduler", None)
+        if settings is None:
+            settings = {"type": self._default_type}
+        elif isinstance(settings, str):
+            settings = {"type": settings}
+        elif not isinstance(settings, Mapping):
+            self._report(None, "scheduler", "expected a section with 'type'", settings)
+            return None
+        for message in describe_unknown(settings, ("class", "type"), "option"):
+            self._report("scheduler", None, message, fatal=False)
+        return self._load("scheduler", "scheduler", {"type": self._default_type, **settings})
+
+    def _check_job_defaults(self) -> None:
+        defaults = self.config.get("job_defaults", {})
+        if not isinstance(defaults, Mapping):
+            self._report(None, "job_defaults", "expected a section", defaults)
+            return
+        for key, value in defaults.items():
+            convert = JOB_DEFAULT_TYPES.get(key)
+            if convert is None:
+                for message in describe_unknown([key], JOB_DEFAULT_TYPES, "job default"):
+                    self._report("job_defaults", key, message, fatal=False)
+                continue
+            try:
+                CHECKS[key](convert(value))
+            except (TypeError, ValueError) as exc:
+                self._report("job_defaults", key, exc, value)
+
+    def _check_components(self, kind: Kind) -> None:
+        branch = f"{kind}s"
+        components = self.config.get(branch, {})
+        if not isinstance(components, Mapping):
+            self._report(None, branch, "expected a section for each", components)
+            return
+        for alias, settings in components.items():
+            section = f"{branch}.{alias}"
+            if isinstance(settings, BASE_CLASSES[kind]):
+                continue
+            if not isinstance(settings, Mapping):
+                what = f"expected a section with 'type' or 'class', or {_a(kind)}"
+                self._report(branch, str(alias), what, settings)
+                continue
+            cls = self._load(kind, section, settings)
+            if cls is not None:
+                self._check_arguments(kind, section, cls, settings)
+
+    def _load(self, kind: Kind, section: str, settings: Mapping[str, Any]) -> Any:
+        """Return the class that a section names, or None and a problem."""
+        key = "type" if settings.get("type") else "class"
+        named = settings.get(key)
+        if not named:
+            known = ", ".join(installed_components(kind))
+            self._report(section, "type", f"is missing; installed: {known}")
+            return None
+        try:
+            cls = load_component(kind, named) if key == "type" else resolve_reference(named)
+        except Exception as exc:  # noqa: BLE001  # importing a plugin may raise anything
+            self._report(section, key, exc, named)
+            return None
+        if not issubclass(cls, BASE_CLASSES[kind]):
+            self._report(section, key, f"expected {_a(kind)}, but it is {cls!r}", named)
+            return None
+        return cls
+
+    def _check_arguments(
+        self, kind: Kind, section: str, cls: type, settings: Any
+    ) -> None:
+        """Find arguments that the constructor does not take, and convert the others."""
+        reader = ArgumentReader(cls)
+        given = {k: v for k, v in settings.items() if k not in ("type", "class")}
+        for key, value in given.items():
+            unknown = reader.explain_unknown(key, f"the {KINDS[kind]} {cls.__name__}")
+            if unknown is not None:
+                self._report(section, key, unknown)
+                continue
+            try:
+                settings[key] = reader.convert(key, value)
+            except ValueError as exc:
+                self._report(section, key, exc, value)
+        for key in reader.find_missing(given):
+            self._report(section, key, f"is missing: {cls.__name__} needs it")
+
+
+def _a(kind: Kind) -> str:
+    words = KINDS[kind]
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+class _Unstarted(BaseScheduler):
+    """Makes jobs and nothing else."""
+
+    def wakeup(self) -> None:
+        """Do nothing: there is no loop."""
+
+    def shutdown(self, wait: bool | float = True) -> None:
+        """Do nothing: it is never started."""
+
+
+def examine_jobs(found: Examination, preview: int = 3) -> None:
+    """Check the declared jobs: that functions can be imported, triggers made, and arguments fit.
+
+    :param found: the examination of the rest; gets the jobs and further problems
+    :param preview: how many run times to work out for each job
+    """
+    config, problems = found.config, found.problems
+    keys = ("timezone", "job_defaults")
+    try:
+        scheduler = _Unstarted({PREFIX + key: config[key] for key in keys if key in config})
+    except Exception:  # noqa: BLE001  # reported already; the jobs are looked at with defaults
+        scheduler = _Unstarted()
+    # Their aliases are enough here.
+    scheduler._executors = dict.fromkeys(config.get("executors", {}))  # type: ignore[arg-type]
+    scheduler._jobstores = dict.fromkeys(config.get("jobstores", {}))  # type: ignore[arg-type]
+    try:
+        declarations = Declarations.from_config(config)
+    except ConfigurationError as exc:
+        problems.problems += exc.problems
+        return
+    for declared in declarations.declared if declarations else ():
+        declared.problems = problems
+        job = declared.make(scheduler)
+        if job is None:
+            continue
+        try:
+            times = _first_run_times(scheduler, job, preview)
+        except Exception as exc:  # noqa: BLE001  # other people's triggers
+            problems.add(declared.section, "trigger", describe(exc))
+            continue
+        if not times and not declared.timed:
+            text = f"never fires: {job.trigger} has no run time from now on"
+            problems.add(declared.section, None, text, fatal=False)
+        found.jobs[declared.name] = job, times
+
+
+def _first_run_times(
+    scheduler: BaseScheduler, job: Job, count: int
+) -> list[datetime]:
+    now = scheduler._now()
+    times: list[datetime] = []
+    if getattr(job, "next_run_time", None) is not None:
+        times.append(job.next_run_time)  # type: ignore[arg-type]  # just compared with None
+    first = scheduler._first_fire_time(job.trigger) if not times else times[0]
+    if first is None or (first < now and job.trigger.get_next_fire_time(first, now) is None):
+        return []
+    times = [first]
+    while len(times) < count:
+        following = job.trigger.get_next_fire_time(times[-1], now)
+        if following is None or following <= times[-1]:
+            break
+        times.append(following)
+    return times

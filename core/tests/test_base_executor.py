@@ -1,0 +1,413 @@
+import asyncio
+import logging
+import pickle
+import weakref
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import apscheduler.executors.base
+from apscheduler.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
+    EVENT_JOB_MISSED,
+    JobExecutionEvent,
+)
+from apscheduler.executors.base import (
+    MAX_LOOKAHEAD,
+    BaseExecutor,
+    MaxInstancesReachedError,
+    UnawaitedJobError,
+    run_coroutine_job,
+    run_job,
+)
+from apscheduler.hooks import get_hooks, hookimpl
+from apscheduler.job import Job
+from apscheduler.runs import RunTimes, current_run
+from apscheduler.triggers.base import BaseTrigger
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+TIMES = [NOON, NOON + timedelta(seconds=1), NOON + timedelta(seconds=2)]
+
+
+class Never(BaseTrigger):
+    def get_next_fire_time(self, previous_fire_time, now):
+        return None
+
+
+class Scheduler:
+    def __init__(self):
+        self.events = []
+
+    def _create_lock(self):
+        return OwnedLock()
+
+    def _dispatch_event(self, event):
+        self.events.append(event)
+
+
+class OwnedLock:
+    is_held = False
+
+    def __enter__(self):
+        assert not self.is_held
+        self.is_held = True
+
+    def __exit__(self, *exc_info):
+        self.is_held = False
+
+
+class Executor(BaseExecutor):
+    def __init__(self, slots=None):
+        super().__init__()
+        self.slots = slots
+        self.submitted = []
+
+    def _do_submit_job(self, job, run_times):
+        assert not self._lock.is_held
+        self.submitted.append((job, run_times))
+
+
+def make_job(func=lambda: None, *args, id="job", max_instances=1, grace=None):
+    job = Job(
+        None,
+        id=id,
+        func=func,
+        args=args,
+        kwargs={},
+        trigger=Never(),
+        executor="default",
+        misfire_grace_time=grace,
+        max_instances=max_instances,
+        coalesce=False,
+        next_run_time=None,
+    )
+    job._jobstore_alias = "store"
+    return job
+
+
+def make_executor(slots=None):
+    executor = Executor(slots)
+    executor.start(Scheduler(), "main")
+    return executor
+
+
+def ended(*durations):
+    events = []
+    for duration in durations:
+        event = JobExecutionEvent(EVENT_JOB_EXECUTED, "job", "store", NOON)
+        event.duration = duration
+        events.append(event)
+    return events
+
+
+def run(job, run_times=(NOON,), **options):
+    return run_job(
+        job, "store", list(run_times), "apscheduler.executors.main", **options
+    )
+
+
+def run_async(job, run_times=(NOON,), **options):
+    name = "apscheduler.executors.main"
+    return asyncio.run(run_coroutine_job(job, "store", run_times, name, **options))
+
+
+class TestCounting:
+    def test_a_batch_counts_as_one_instance(self):
+        executor = make_executor()
+
+        executor.submit_job(make_job(), TIMES)
+
+        assert dict(executor._instances) == {"job": 1}
+
+    def test_limit_is_per_job(self):
+        executor = make_executor()
+        executor.submit_job(make_job(id="a"), [NOON])
+
+        with pytest.raises(MaxInstancesReachedError, match=r"'a'.*\(1\)"):
+            executor.submit_job(make_job(id="a"), [NOON])
+        executor.submit_job(make_job(id="b"), [NOON])
+
+        assert dict(executor._instances) == {"a": 1, "b": 1}
+
+    def test_refused_job_leaves_no_entry(self):
+        executor = make_executor()
+        job = make_job(max_instances=1)
+        job.max_instances = 0
+
+        with pytest.raises(MaxInstancesReachedError):
+            executor.submit_job(job, [NOON])
+
+        assert dict(executor._instances) == {}
+
+    def test_success_is_uncounted_and_dispatched_in_order_without_the_lock(self):
+        executor = make_executor()
+        executor.submit_job(make_job(), TIMES)
+        events = ended(1, 2)
+
+        executor._run_job_success("job", events)
+
+        assert executor._scheduler.events == events
+        assert dict(executor._instances) == {}
+
+    def test_failure_without_a_job_is_only_logged(self, caplog):
+        executor = make_executor()
+        executor.submit_job(make_job(), [NOON])
+
+        executor._run_job_error("job", RuntimeError("jam"))
+
+        assert executor._scheduler.events == []
+        assert dict(executor._instances) == {}
+        (record,) = caplog.records
+        assert record.name == "apscheduler.executors.main"
+        assert record.levelno == logging.ERROR
+        assert "job" in record.message
+        assert isinstance(record.exc_info[1], RuntimeError)
+
+    def test_failure_with_a_job_is_reported_for_each_run_time(self):
+        executor = make_executor()
+        job = make_job()
+        run_times = RunTimes(TIMES, ("a", "b", "c"), attempt=2)
+        executor.submit_job(job, run_times)
+        error = RuntimeError("jam")
+
+        executor._run_job_error("job", error, None, job, run_times)
+
+        events = executor._scheduler.events
+        assert [event.code for event in events] == [EVENT_JOB_ERROR] * 3
+        assert [event.scheduled_run_time for event in events] == TIMES
+        assert [(event.run_id, event.attempt) for event in events] == [
+            ("a", 2),
+            ("b", 2),
+            ("c", 2),
+        ]
+        assert {event.exception for event in events} == {error}
+
+    def test_lost_runs_follow_those_whose_outcome_is_known(self):
+        executor = make_executor()
+        job = make_job()
+        executor.submit_job(job, TIMES)
+        known = ended(1)
+
+        executor._run_job_lost(job, TIMES, known)
+
+        events = executor._scheduler.events
+        assert events[0] is known[0]
+        assert [(e.code, e.scheduled_run_time, e.started_at) for e in events[1:]] == [
+            (EVENT_JOB_LOST, TIMES[1], None),
+            (EVENT_JOB_LOST, TIMES[2], None),
+        ]
+        assert dict(executor._instances) == {}
+
+
+class TestCapacity:
+    def test_without_slots_any_number_is_accepted(self):
+        executor = make_executor()
+
+        assert executor.capacity() is None
+        assert executor.wants_more()
+
+    def test_slots_that_are_free_when_nothing_was_measured(self):
+        executor = make_executor(slots=3)
+        executor.submit_job(make_job(), [NOON])
+
+        assert executor.capacity() == 2
+
+    @pytest.mark.parametrize(
+        ("durations", "capacity"),
+        [
+            pytest.param([1.0], 4, id="long runs: one per slot"),
+            pytest.param([0.01], 20, id="short runs: what starts within 50 ms"),
+            pytest.param([0.005, 0.005], 20, id="a batch is as long as its runs"),
+            pytest.param([0.0], MAX_LOOKAHEAD, id="no time at all: the maximum"),
+        ],
+    )
+    def test_capacity_follows_from_measured_durations(self, durations, capacity):
+        executor = make_executor(slots=4)
+        executor.submit_job(make_job(), [NOON])
+
+        executor._run_job_success("job", ended(*durations))
+
+        assert executor.capacity() == capacity
+
+    def test_one_long_run_ends_the_look_ahead_at_once(self):
+        executor = make_executor(slots=1)
+        for duration in (0.0001, 2.0):
+            executor.submit_job(make_job(), [NOON])
+            executor._run_job_success("job", ended(duration))
+
+        assert executor.capacity() == 1
+
+    def test_capacity_is_never_negative(self):
+        executor = make_executor(slots=1)
+        for number in range(3):
+            executor.submit_job(make_job(id=str(number)), [NOON])
+
+        assert executor.capacity() == 0
+        assert not executor.wants_more()
+
+
+class TestRunJob:
+    def test_each_run_time_gives_one_event_in_order(self):
+        outcomes = iter([1, 2, 3])
+
+        events = run(make_job(lambda: next(outcomes)), TIMES)
+
+        assert [event.retval for event in events] == [1, 2, 3]
+        assert [event.scheduled_run_time for event in events] == TIMES
+
+    def test_a_failure_does_not_end_the_batch(self):
+        outcomes = iter([0, 1])
+
+        events = run(make_job(lambda: 1 / next(outcomes)), TIMES[:2])
+
+        assert [event.code for event in events] == [EVENT_JOB_ERROR, EVENT_JOB_EXECUTED]
+
+    @pytest.mark.parametrize(
+        ("late_seconds", "code"),
+        [
+            (59.9, EVENT_JOB_EXECUTED),
+            (60, EVENT_JOB_EXECUTED),
+            (60.1, EVENT_JOB_MISSED),
+        ],
+    )
+    def test_only_what_is_later_than_the_grace_time_is_missed(
+        self, late_seconds, code, monkeypatch
+    ):
+        class Frozen(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return NOON + timedelta(seconds=late_seconds)
+
+        monkeypatch.setattr(apscheduler.executors.base, "datetime", Frozen)
+
+        (event,) = run(make_job(grace=60))
+
+        assert event.code == code
+
+    def test_steps_are_logged(self, caplog):
+        caplog.set_level(logging.INFO)
+
+        run(make_job(lambda: 1 / 0))
+        run(make_job())
+
+        messages = [(r.levelname, r.message.split(" (")[0]) for r in caplog.records]
+        name = 'job "TestRunJob.test_steps_are_logged.<locals>.<lambda>'
+        assert messages[0] == ("INFO", f"Running {name}")
+        assert [level for level, _ in messages] == ["INFO", "ERROR", "INFO", "INFO"]
+        assert caplog.records[3].message.endswith("executed successfully")
+
+    def test_failure_keeps_no_locals_of_the_job_alive(self):
+        class Big:
+            pass
+
+        alive = []
+
+        def fail():
+            big = Big()
+            alive.append(weakref.ref(big))
+            raise RuntimeError
+
+        (event,) = run(make_job(fail))
+
+        assert event.exception is not None
+        assert alive[0]() is None
+
+    def test_current_run_is_known_inside_and_not_afterwards(self):
+        (event,) = run(make_job(lambda: current_run().job_id))
+
+        assert event.retval == "job"
+        assert current_run() is None
+
+    def test_coroutine_is_a_failure_that_names_the_job(self):
+        async def work():
+            pass
+
+        (event,) = run(make_job(work))
+
+        assert event.code == EVENT_JOB_ERROR
+        assert "work" in str(event.exception)
+        assert str(pickle.loads(pickle.dumps(event.exception))) == str(event.exception)
+        assert isinstance(event.exception, UnawaitedJobError)
+
+    def test_call_goes_through_the_wrappers_of_plugins(self):
+        seen = []
+
+        class Plugin:
+            @hookimpl
+            def apscheduler_wrap_call(self, run):
+                @contextmanager
+                def wrap():
+                    seen.append(run.job_id)
+                    yield
+                    seen.append("after")
+
+                return wrap()
+
+        plugin = Plugin()
+        get_hooks().register(plugin)
+        try:
+            run(make_job(lambda: seen.append("call")))
+            run_async(make_job(lambda: asyncio.sleep(0)))
+        finally:
+            get_hooks().unregister(plugin)
+
+        assert seen == ["job", "call", "after", "job", "after"]
+
+    def test_propagated_exceptions_end_the_batch_and_tell_how_far_it_came(self):
+        outcomes = iter([None, KeyboardInterrupt()])
+
+        def work():
+            if exc := next(outcomes):
+                raise exc
+
+        events = []
+        with pytest.raises(KeyboardInterrupt):
+            run(make_job(work), TIMES, propagate=(KeyboardInterrupt,), events=events)
+
+        assert [event.code for event in events] == [EVENT_JOB_EXECUTED, EVENT_JOB_LOST]
+        assert events[1].started_at is not None
+        assert current_run() is None
+
+
+class TestRunCoroutineJob:
+    def test_result_is_awaited(self):
+        async def work():
+            return 5
+
+        assert [event.retval for event in run_async(make_job(work))] == [5]
+
+    def test_plain_results_are_taken_as_they_are(self):
+        assert [event.retval for event in run_async(make_job(lambda: 6))] == [6]
+
+    def test_failure_is_reported_with_frames(self):
+        async def work():
+            raise LookupError("nothing")
+
+        (event,) = run_async(make_job(work))
+
+        assert event.code == EVENT_JOB_ERROR
+        assert "in work" in event.traceback
+
+    def test_missed_run_is_not_called(self):
+        late = datetime.now(UTC) - timedelta(minutes=5)
+
+        (event,) = run_async(make_job(lambda: 1 / 0, grace=60), [late])
+
+        assert event.code == EVENT_JOB_MISSED
+
+    def test_cancellation_is_reported_unless_it_is_to_be_propagated(self):
+        async def work():
+            raise asyncio.CancelledError
+
+        (event,) = run_async(make_job(work))
+        events = []
+        with pytest.raises(asyncio.CancelledError):
+            run_async(
+                make_job(work), propagate=(asyncio.CancelledError,), events=events
+            )
+
+        assert event.code == EVENT_JOB_ERROR
+        assert [event.code for event in events] == [EVENT_JOB_LOST]

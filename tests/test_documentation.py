@@ -11,15 +11,17 @@ says holds for that block:
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from apscheduler import events
 from apscheduler.distributions import COMPONENTS
@@ -54,6 +56,12 @@ PLUGIN_HEADINGS = [
 FENCE = re.compile(
     r"^(?P<fence>```+)(?P<language>[^`\n]*)\n(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
+)
+INCLUDE = re.compile(
+    r"^```{include} (?P<path>.+)\n"
+    r":start-after: \"(?P<after>.+)\"\n"
+    r"(?::end-before: \"(?P<before>.+)\"\n)?```$",
+    re.MULTILINE,
 )
 MARK = re.compile(r"<!-- (?P<key>\w+): (?P<value>.+) -->\n+\Z")
 RUN_SECONDS = 40
@@ -106,9 +114,21 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+def headings_in(text: str, level: int) -> list[str]:
+    return re.findall(rf"^#{{{level}}} (.+)$", FENCE.sub("", text), re.MULTILINE)
+
+
 def headings_of(path: Path, level: int) -> list[str]:
-    text = FENCE.sub("", path.read_text("utf-8"))
-    return re.findall(rf"^#{{{level}}} (.+)$", text, re.MULTILINE)
+    return headings_in(path.read_text("utf-8"), level)
+
+
+def include(page: Path, directive: re.Match[str]) -> str:
+    """Return what a directive puts into a page."""
+    text = (page.parent / directive["path"]).read_text("utf-8")
+    for phrase in filter(None, (directive["after"], directive["before"])):
+        assert phrase in text
+    text = text.partition(directive["after"])[2]
+    return text.partition(directive["before"])[0] if directive["before"] else text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -125,10 +145,90 @@ def test_python_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
     if program:
         (tmp_path / "page.py").write_text(program)
         output = run("page.py", cwd=tmp_path)
-        assert "Traceback" not in output, output
+        assert "Exception in thread" not in output, output
     if tests:
         output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, cwd=tmp_path)
         assert " passed" in output
+
+
+# What a reader does by hand: where the checkout is, and an environment to install into.
+BY_HAND = {
+    "git clone REPOSITORY apscheduler",
+    "cd apscheduler",
+    "python3 -m venv my-environment",
+}
+BIN = re.compile(r"^(?:\.venv|my-environment)/bin/")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_are_right(page: str, tmp_path: Path) -> None:
+    blocks = list(read_blocks(PAGES[page]))
+    for block in blocks:
+        if block.file:
+            (tmp_path / block.file).write_text(block.text)
+
+    for block in blocks:
+        for line in block.text.splitlines() if block.language == "sh" else ():
+            if line not in BY_HAND:
+                program, *arguments = shlex.split(BIN.sub("", line))
+                COMMANDS[program](arguments, tmp_path)
+
+
+def check_make(arguments: list[str], directory: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    target, *settings = arguments
+
+    assert re.search(rf"^{re.escape(target)}:.* ## ", makefile, re.MULTILINE), target
+    for setting in settings:
+        assert f"\n{setting.partition('=')[0]} :=" in makefile, setting
+
+
+def check_pip(arguments: list[str], directory: Path) -> None:
+    """Check that what is installed exists, in this version, without installing it."""
+    assert arguments.pop(0) == "install"
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--find-links":
+            assert arguments.pop(0) == "dist"
+        elif argument.startswith("./"):
+            assert (ROOT / argument / "pyproject.toml").exists(), argument
+        else:
+            check_requirement(argument)
+
+
+def check_requirement(text: str) -> None:
+    requirement = Requirement(text)
+    projects = {
+        project["name"]: project
+        for path in [ROOT / "pyproject.toml", *ROOT.glob("*/**/pyproject.toml")]
+        if "plugins" in path.parts or path.parent in (ROOT, ROOT / "core")
+        for project in [tomllib.loads(path.read_text("utf-8"))["project"]]
+    }
+    project = projects[requirement.name]
+    assert str(requirement.specifier) == f"=={project['version']}"
+    assert requirement.extras <= set(project.get("optional-dependencies", {}))
+
+
+def check_python(arguments: list[str], directory: Path) -> None:
+    if arguments[0] == "-c":
+        run(*arguments, cwd=directory)
+    else:  # run by test_examples.py
+        assert (ROOT / arguments[0]).exists(), arguments[0]
+
+
+def check_apscheduler(arguments: list[str], directory: Path) -> None:
+    if arguments[1].startswith("examples/"):  # run by test_examples.py
+        assert (ROOT / arguments[1]).exists(), arguments[1]
+    else:
+        run("-m", "apscheduler.cli", *arguments, cwd=directory)
+
+
+COMMANDS: Mapping[str, Callable[[list[str], Path], None]] = {
+    "apscheduler": check_apscheduler,
+    "make": check_make,
+    "pip": check_pip,
+    "python": check_python,
+}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -193,18 +293,9 @@ def test_every_plugin_has_a_page_with_the_usual_headings(plugin: str) -> None:
     kind = "" if kinds == "tools" else f"{kinds.removesuffix('s')}-"
     path = DOCS / "how-to" / "plugins" / f"{kind}{name}.md"
 
-    # What is included from the README of the plugin brings its headings.
-    found = headings_of(path, 2)
-    included = re.search(
-        r"^```{include} (?P<path>.+)\n:start-after: \"## (?P<after>.+)\"$",
-        path.read_text("utf-8"),
-        re.MULTILINE,
-    )
-    if included is not None:
-        readme = headings_of(path.parent / included["path"], 2)
-        found += readme[readme.index(included["after"]) + 1 :]
+    text = INCLUDE.sub(lambda match: include(path, match), path.read_text("utf-8"))
 
-    assert found == PLUGIN_HEADINGS
+    assert headings_in(text, 2) == PLUGIN_HEADINGS
 
 
 HOOKS = sorted(name for name in vars(Specifications) if name.startswith("apscheduler"))
@@ -281,7 +372,7 @@ DEVIATIONS = [
     "Cron and the clock change",
     "Weekday numbers in crontab lines",
     "Unknown configuration keys",
-    "Removed and not yet available components",
+    "Components that are not here",
     "New job options",
     "New events",
 ]
@@ -298,3 +389,21 @@ def test_every_deviation_says_how_to_go_back(deviation: str) -> None:
 
     assert section.count("**To go back:**") == 1
 
+
+
+def test_components_that_are_not_here_are_listed() -> None:
+    page = (DOCS / "how-to" / "migrate.md").read_text("utf-8")
+    rows = {
+        row[0]: set(re.findall(r"`(\w+)`", row[1]))
+        for row in re.findall(r"^\| ([a-z ]+) \| (`.+) \|$", page, re.MULTILINE)
+    }
+    here = {path.split("/")[1] for path in PLUGINS}
+    names = {"job stores": "jobstore", "executors": "executor", "schedulers": "scheduler"}
+
+    for words, kind in names.items():
+        missing = {
+            name
+            for name, reference in COMPONENTS[kind].items()
+            if reference.partition(":")[0].rpartition(".")[2] not in here
+        }
+        assert rows.get(words, set()) - {"rethinkdb"} == missing

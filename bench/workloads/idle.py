@@ -3,8 +3,9 @@
 import time
 from datetime import datetime, timedelta
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from harness import Countdown, Report, options, utc_now
+
+from apscheduler.schedulers.background import BackgroundScheduler
 
 SPACING = timedelta(milliseconds=25)
 JOBS = 200

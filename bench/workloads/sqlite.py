@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import counting
+from harness import Countdown, Report, options, utc_now
+
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
-from harness import Countdown, Report, options, utc_now
 
 
 def run_all(database: Path, number: int) -> tuple[float, float]:
@@ -47,7 +48,7 @@ def check(database: Path, number: int) -> None:
 
 
 def main() -> None:
-    number = 200 if options().quick else 1000
+    number = 500 if options().quick else 1000
     report = Report()
     with tempfile.TemporaryDirectory(prefix="apscheduler-bench-") as directory:
         run_all(Path(directory, "warm-up.sqlite"), 20)

@@ -200,5 +200,7 @@ def test_a_missing_function_raises_lookup_error() -> None:
 
 
 def test_an_argument_that_json_cannot_hold_is_named_with_its_job() -> None:
-    with pytest.raises((TypeError, ValueError), match="'j'"):
+    with pytest.raises(TypeError) as caught:
         written(make_job(args=[{(1, 2): 3}]))
+
+    assert "'j'" in " ".join(caught.value.__notes__)

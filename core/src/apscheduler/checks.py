@@ -16,7 +16,13 @@ from apscheduler.plugins import (
     load_component,
     resolve_reference,
 )
-from apscheduler.problems import ConfigurationError, ProblemList, Source, describe
+from apscheduler.problems import (
+    NOTHING,
+    ConfigurationError,
+    ProblemList,
+    Source,
+    describe,
+)
 from apscheduler.schedulers.base import BaseExecutor, BaseScheduler
 from apscheduler.settings import (
     JOB_DEFAULT_TYPES,
@@ -24,6 +30,7 @@ from apscheduler.settings import (
     PREFIX,
     describe_unknown,
 )
+from apscheduler.triggers.base import TriggerError
 from apscheduler.util import asbool, astimezone, maybe_ref
 
 BASE_CLASSES: Mapping[Kind, type] = {
@@ -81,8 +88,8 @@ class Examiner:
         cls = found.scheduler_class = self._find_scheduler()
         own = (vars(base).get("config_keys", ()) for base in (cls or object).__mro__)
         known = KNOWN_KEYS.union(*own) - {"source"}
-        for key in self.config.keys() - {"source"}:
-            if cls is not None or key in KNOWN_KEYS:
+        for key in self.config if cls is not None else ():
+            if key != "source":
                 for message in describe_unknown([key], known, "configuration key"):
                     self._report(None, key, message, fatal=False)
         for key, convert in SCALARS.items():
@@ -90,20 +97,25 @@ class Examiner:
                 self._check_scalar(key, convert)
         self._check_job_defaults()
         for kind in ("executor", "jobstore"):
-            self._check_components(kind)  # type: ignore[arg-type]  # mypy sees any text
+            self._check_components(kind)
         return found
 
     def _report(
-        self, section: str | None, key: str | None, text: object, *value: Any, fatal: bool = True
+        self,
+        section: str | None,
+        key: str | None,
+        text: object,
+        value: Any = NOTHING,
+        fatal: bool = True,
     ) -> None:
         place = PREFIX + section if section else PREFIX.rstrip(".")
-        self.problems.add(place, key, text, *value, fatal=fatal)
+        self.problems.add(place, key, text, value, fatal)
 
     def _check_scalar(self, key: str, convert: Callable[[Any], Any]) -> None:
         value = self.config[key]
         try:
             convert(value)
-        except Exception as exc:  # noqa: BLE001  # references import other people's modules
+        except Exception as exc:  # references import other people's modules
             self._report(None, key, EXPECTED.get(key, exc), value)
 
     def _find_scheduler(self) -> type[BaseScheduler] | None:
@@ -117,7 +129,10 @@ class Examiner:
             return None
         for message in describe_unknown(settings, ("class", "type"), "option"):
             self._report("scheduler", None, message, fatal=False)
-        return self._load("scheduler", "scheduler", {"type": self._default_type, **settings})
+        if not settings.keys() & {"type", "class"}:
+            settings = {"type": self._default_type, **settings}
+        cls: type[BaseScheduler] | None = self._load("scheduler", "scheduler", settings)
+        return cls
 
     def _check_job_defaults(self) -> None:
         defaults = self.config.get("job_defaults", {})
@@ -127,7 +142,9 @@ class Examiner:
         for key, value in defaults.items():
             convert = JOB_DEFAULT_TYPES.get(key)
             if convert is None:
-                for message in describe_unknown([key], JOB_DEFAULT_TYPES, "job default"):
+                for message in describe_unknown(
+                    [key], JOB_DEFAULT_TYPES, "job default"
+                ):
                     self._report("job_defaults", key, message, fatal=False)
                 continue
             try:
@@ -162,8 +179,12 @@ class Examiner:
             self._report(section, "type", f"is missing; installed: {known}")
             return None
         try:
-            cls = load_component(kind, named) if key == "type" else resolve_reference(named)
-        except Exception as exc:  # noqa: BLE001  # importing a plugin may raise anything
+            cls = (
+                load_component(kind, named)
+                if key == "type"
+                else resolve_reference(named)
+            )
+        except Exception as exc:  # importing a plugin may raise anything
             self._report(section, key, exc, named)
             return None
         if not issubclass(cls, BASE_CLASSES[kind]):
@@ -214,12 +235,14 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
     config, problems = found.config, found.problems
     keys = ("timezone", "job_defaults")
     try:
-        scheduler = _Unstarted({PREFIX + key: config[key] for key in keys if key in config})
-    except Exception:  # noqa: BLE001  # reported already; the jobs are looked at with defaults
+        scheduler = _Unstarted(
+            {PREFIX + key: config[key] for key in keys if key in config}
+        )
+    except Exception:  # reported already; the jobs are looked at with defaults
         scheduler = _Unstarted()
     # Their aliases are enough here.
-    scheduler._executors = dict.fromkeys(config.get("executors", {}))  # type: ignore[arg-type]
-    scheduler._jobstores = dict.fromkeys(config.get("jobstores", {}))  # type: ignore[arg-type]
+    scheduler._executors = dict.fromkeys(config.get("executors") or (), NOTHING)
+    scheduler._jobstores = dict.fromkeys(config.get("jobstores") or (), NOTHING)
     try:
         declarations = Declarations.from_config(config)
     except ConfigurationError as exc:
@@ -232,7 +255,7 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
             continue
         try:
             times = _first_run_times(scheduler, job, preview)
-        except Exception as exc:  # noqa: BLE001  # other people's triggers
+        except Exception as exc:  # other people's triggers
             problems.add(declared.section, "trigger", describe(exc))
             continue
         if not times and not declared.timed:
@@ -241,20 +264,21 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
         found.jobs[declared.name] = job, times
 
 
-def _first_run_times(
-    scheduler: BaseScheduler, job: Job, count: int
-) -> list[datetime]:
-    now = scheduler._now()
+def _first_run_times(scheduler: BaseScheduler, job: Job, count: int) -> list[datetime]:
+    """Return when the job would run first; nothing if its schedule is over, or it is declared as paused."""
+    now, trigger = scheduler._now(), job.trigger
+    if hasattr(job, "next_run_time"):
+        first = job.next_run_time
+    else:
+        first = scheduler._first_fire_time(trigger)
+        if first and first < now and trigger.get_next_fire_time(first, now) is None:
+            return []
     times: list[datetime] = []
-    if getattr(job, "next_run_time", None) is not None:
-        times.append(job.next_run_time)  # type: ignore[arg-type]  # just compared with None
-    first = scheduler._first_fire_time(job.trigger) if not times else times[0]
-    if first is None or (first < now and job.trigger.get_next_fire_time(first, now) is None):
-        return []
-    times = [first]
-    while len(times) < count:
-        following = job.trigger.get_next_fire_time(times[-1], now)
-        if following is None or following <= times[-1]:
-            break
-        times.append(following)
+    while first is not None and len(times) < count:
+        if times and first.timestamp() <= times[-1].timestamp():
+            raise TriggerError(
+                f"{trigger} does not advance: after {times[-1]} comes {first}"
+            )
+        times.append(first)
+        first = trigger.get_next_fire_time(first, max(first, now))
     return times

@@ -33,9 +33,7 @@ JSON_OPTIONS = ("args", "kwargs")
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
 
-def create_scheduler(
-    config: Config, default_type: str = "background"
-) -> BaseScheduler:
+def create_scheduler(config: Config, default_type: str = "background") -> BaseScheduler:
     """Return a scheduler, not started, that is configured by a file or a dict.
 
     ``type`` in the section ``[apscheduler.scheduler]`` names the kind of scheduler; ``class`` may refer to one.
@@ -220,7 +218,7 @@ def _enter(config: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
     for key in keys[:-1]:
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
-            raise ValueError(  # noqa: TRY004  # what is wrong is the file
+            raise ValueError(  # what is wrong is the file
                 f"{key!r} has the value {node!r}, so that nothing can be below it"
             )
     leaf = keys[-1]
@@ -245,7 +243,7 @@ def _read(config: Config) -> dict[str, Any]:
         config = load_config(config)
     try:
         if not isinstance(config, Mapping):
-            raise TypeError(  # noqa: TRY301  # one place makes the error
+            raise TypeError(  # one place makes the error
                 f"expected the path of a file or a dict, but got {config!r}"
             )
         inner = config.get(ROOT)

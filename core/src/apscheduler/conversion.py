@@ -96,7 +96,7 @@ def read_json(text: str, kind: type) -> Any:
     except ValueError as exc:
         raise ValueError(f"{expected} ({exc})") from exc
     if not isinstance(value, kind):
-        raise ValueError(expected)  # noqa: TRY004  # the text is wrong, not its type
+        raise ValueError(expected)  # the text is wrong, not its type
     return value
 
 

@@ -25,9 +25,7 @@ CRONTAB_OPTIONS = ("crontab", "dialect")
 
 
 def _read_next_run_time(value: Any) -> Any:
-    return (
-        None if isinstance(value, str) and value.strip().lower() == "none" else value
-    )
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
 
 def _read_container(kind: type) -> Callable[[Any], Any]:
@@ -136,10 +134,14 @@ class DeclaredJob:
 
     def _check_schedule(self) -> None:
         if "func" not in self._given:
-            self._report("func", "is missing: give a reference such as package.module:name")
+            self._report(
+                "func", "is missing: give a reference such as package.module:name"
+            )
         has_trigger, has_crontab = "trigger" in self._given, "crontab" in self._given
         if has_trigger and has_crontab:
-            self._report("crontab", "cannot be combined with 'trigger'; remove one of them")
+            self._report(
+                "crontab", "cannot be combined with 'trigger'; remove one of them"
+            )
         elif not has_trigger and not has_crontab:
             self._report(
                 "trigger",
@@ -149,7 +151,8 @@ class DeclaredJob:
             self._report("dialect", "belongs to 'crontab', which is not given")
         if self._options.get("trigger") == "date" and "run_date" not in self._given:
             self._report(
-                "run_date", "is missing: a declared date cannot be the time of every start"
+                "run_date",
+                "is missing: a declared date cannot be the time of every start",
             )
 
     # Making: imports the function and the trigger
@@ -178,7 +181,7 @@ class DeclaredJob:
                 name=self._options.get("name"),
                 **rules,
             )
-        except Exception as exc:  # noqa: BLE001  # signatures of callables may raise anything
+        except Exception as exc:  # signatures of callables may raise anything
             default = "kwargs" if "kwargs" in self._given else "args"
             self._report_exception(exc, default if default in self._given else "func")
             return None
@@ -205,7 +208,7 @@ class DeclaredJob:
         except (LookupError, ValueError) as exc:
             self._report("func", exc, self._given["func"])
             return None
-        except Exception as exc:  # noqa: BLE001  # whatever happens while the module is imported
+        except Exception as exc:  # whatever happens while the module is imported
             text = f"importing it failed: {type(exc).__name__}: {exc}"
             self._report("func", text, self._given["func"])
             return None
@@ -222,7 +225,7 @@ class DeclaredJob:
         key = "crontab" if is_crontab else "trigger"
         try:
             cls = scheduler._plugin_class("trigger", alias)
-        except Exception as exc:  # noqa: BLE001  # importing a plugin may raise anything
+        except Exception as exc:  # importing a plugin may raise anything
             self._report(key, exc, alias)
             return None
         make: Callable[..., BaseTrigger] = cls
@@ -237,7 +240,7 @@ class DeclaredJob:
         arguments.setdefault("timezone", scheduler.timezone)
         try:
             return make(**arguments)
-        except Exception as exc:  # noqa: BLE001  # constructors of other people's triggers
+        except Exception as exc:  # constructors of other people's triggers
             self._report_exception(exc, key)
             return None
 

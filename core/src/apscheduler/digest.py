@@ -32,9 +32,21 @@ def digest_declaration(
         sorted(trigger_args.items()),
     )
     rules = sorted((key, value) for key, value in options.items())
-    text = repr((job.func_ref, declared, args, kwargs, name, rules, executor))
+    text = _text((job.func_ref, declared, args, kwargs, name, rules, executor))
     if ADDRESS in text:
         return None
     from hashlib import sha256  # slow to load, and only needed for jobs with an identifier
 
     return sha256(text.encode()).hexdigest()[:32]
+
+
+def _text(value: Any) -> str:
+    """Return the value as text, with what has no order of its own in the order of its texts."""
+    if isinstance(value, dict):
+        items = sorted(f"{_text(key)}: {_text(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if type(value) in (list, tuple):
+        return f"{type(value).__name__}({', '.join(map(_text, value))})"
+    return repr(value)

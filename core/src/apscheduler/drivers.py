@@ -47,7 +47,11 @@ LOOK_FOR_THE_DEAD = timedelta(seconds=5)
 PRUNE = timedelta(seconds=60)
 MAX_HOLD = timedelta(minutes=10)
 
-STATES = {EVENT_JOB_EXECUTED: RunState.SUCCEEDED, EVENT_JOB_MISSED: RunState.MISSED}
+STATES = {
+    EVENT_JOB_EXECUTED: RunState.SUCCEEDED,
+    EVENT_JOB_MISSED: RunState.MISSED,
+    EVENT_JOB_LOST: RunState.LOST,
+}
 
 
 @dataclass(slots=True)
@@ -92,6 +96,8 @@ class StoreDriver:
         # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
         self._in_parts: set[str] = set()
         self._capacities: dict[str, int] = {}
+        # Runs that shutting down has kept from starting: handed back when the store is closed.
+        self._unstarted: list[Claim] = []
         self._retry_store_at: datetime | None = None
         self._next_search = self._next_prune = datetime.min.replace(tzinfo=UTC)
         self._now = self._next_search
@@ -105,7 +111,7 @@ class StoreDriver:
         """Start the store."""
         if self.is_closing:  # runs of the last time are still going on: their outcomes are recorded one by one
             self.is_closing = False
-            self.completions.flush()
+            self._settle_accounts()
             self.store.shutdown()
         self.store.start(self.scheduler, self.alias)
         self._holds.clear()
@@ -125,16 +131,36 @@ class StoreDriver:
             return
         self.is_closing = False
         try:
-            self.completions.flush()
+            self._settle_accounts()
         finally:
             if self.lease is not None:
                 self.lease.release()
             self.store.shutdown()
 
+    def _settle_accounts(self) -> None:
+        self.completions.flush()
+        unstarted, self._unstarted = self._unstarted, []
+        if unstarted:
+            self.store.hand_back(unstarted)
+
+    def has_runs_besides(self, run_ids: frozenset[str]) -> bool:
+        """Return whether runs of this store are going on, other than these."""
+        opened = self._open
+        return len(opened) > len(run_ids) or bool(opened.keys() - run_ids)
+
     @property
     def is_busy(self) -> bool:
         """Whether runs of this store are going on."""
         return bool(self._open)
+
+    def is_held(self, job: Job, now: datetime) -> bool:
+        """Return whether the job was found to be one that cannot be run here at present."""
+        hold = self._holds.get(job.id)
+        return (
+            hold is not None
+            and hold.run_time == job.next_run_time
+            and now < hold.retry_at
+        )
 
     def release_holds(self, job_id: str | None = None) -> None:
         """Try again what could not be run, since something has changed."""
@@ -257,12 +283,7 @@ class StoreDriver:
         """Whether a run of the job can be started now."""
         if self.engine.stopping:
             return False
-        hold = self._holds.get(job.id)
-        if (
-            hold is not None
-            and hold.run_time == job.next_run_time
-            and self._now < hold.retry_at
-        ):
+        if self._holds and self.is_held(job, self._now):
             return False
         left = self._capacities.get(job.executor)
         if left is None:
@@ -372,6 +393,10 @@ class StoreDriver:
         opened = self._open.pop(run_id, None) if run_id is not None else None
         if opened is None or run_id is None:
             return False  # told before, or by somebody who was not handed the run
+        if self._is_kept_from_starting(event):
+            self._unstarted.append(_claim_again(run_id, opened))
+            self._close_if_last()
+            return True
         now = self.scheduler._clock.now()
         exc = event.exception
         completion = Completion(
@@ -393,9 +418,21 @@ class StoreDriver:
             self.engine.outcomes.observe(self.alias, event, completion, opened.run_time)
         if event.job_id in self._in_parts:
             self.scheduler.wakeup()
-        if self.is_closing and not self._open:
-            self.close()
+        self._close_if_last()
         return True
+
+    def _is_kept_from_starting(self, event: JobExecutionEvent) -> bool:
+        """Whether an executor gave the run up before it began, because the scheduler is being shut down."""
+        return (
+            event.code == EVENT_JOB_LOST
+            and event.started_at is None
+            and self.engine.stopping
+            and self.store.keeps_runs
+        )
+
+    def _close_if_last(self) -> None:
+        if self.is_closing and not self._open:
+            self.scheduler._run_aside(self.close)
 
     def record(self, completion: Completion, urgent: bool = False) -> None:
         """Have an outcome written."""
@@ -463,3 +500,10 @@ class StoreDriver:
                 get_hooks().notify(
                     "apscheduler_run_lost", scheduler=self.scheduler, run=run
                 )
+
+
+def _claim_again(run_id: str, run: _OpenRun) -> Claim:
+    """Return the claim of a single run, as a store takes it back."""
+    times, again = run.run_times, run.fires_again
+    run_times = RunTimes([run.run_time], (run_id,), times.claim_id, times.attempt)
+    return Claim(run.job, Plan([run.run_time], again), run_times)

@@ -18,6 +18,7 @@ from apscheduler.jobstores.adapter import native_store
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity
 from apscheduler.outcomes import OBSERVERS, Outcomes
+from apscheduler.runs import RunTimes, running
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
@@ -30,6 +31,10 @@ PATIENCE_SECONDS = 0.25
 STOP_SECONDS = 5.0
 
 _Result = tuple[datetime | None, list[SchedulerEvent]]
+
+
+class PassThread(threading.Thread):
+    """A thread of the scheduler. What happens in it is told to listeners on the event loop, where there is one."""
 
 
 class Engine:
@@ -46,9 +51,13 @@ class Engine:
         self.observed = False
         self._pass_lock = threading.RLock()
         self._idle = threading.Condition()
+        # How many threads wait for runs to end; protected by the condition above.
         self._waiting = 0
+        # How many threads are in process(): only one makes a pass, but another may be telling of the last one.
+        self._passes = 0
+        self._passes_lock = threading.Lock()
         self._retired: list[StoreDriver] = []
-        self._threads: dict[str, _PassThread] = {}
+        self._threads: dict[str, _StoreThread] = {}
 
     def start(self) -> None:
         """Get ready for a new start of the scheduler."""
@@ -86,6 +95,21 @@ class Engine:
 
         :return: when the next one is due; None if only a wakeup can tell
         """
+        with self._passes_lock:
+            self._passes += 1
+        try:
+            return self._process(now)
+        finally:
+            with self._passes_lock:
+                self._passes -= 1
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether a pass is under way, or what it had to tell has not been told."""
+        threads = list(self._threads.values())
+        return self._passes > 0 or any(thread.is_busy for thread in threads)
+
+    def _process(self, now: datetime) -> datetime | None:
         wakeups: list[datetime | None] = []
         events: list[SchedulerEvent] = []
         with self._pass_lock:
@@ -113,7 +137,7 @@ class Engine:
         """Make the pass over one store on a thread of its own, so that a slow one does not hold up the others."""
         thread = self._threads.get(alias)
         if thread is None:
-            thread = self._threads[alias] = _PassThread(alias, self.scheduler.wakeup)
+            thread = self._threads[alias] = _StoreThread(alias, self.scheduler.wakeup)
         return thread.run(driver.run_pass, now)
 
     def note_outcome(self, event: JobExecutionEvent) -> None:
@@ -121,7 +145,7 @@ class Engine:
         driver = self.drivers.get(event.jobstore or "")
         if driver is None or not driver.note_outcome(event):
             self._note_late_outcome(event)
-        elif self._waiting and not driver.is_busy:
+        elif self._waiting:
             with self._idle:
                 self._idle.notify_all()
         if self._can_go_on():
@@ -164,20 +188,34 @@ class Engine:
         self._threads.clear()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no run is going on any more, but not longer than so; return whether that is so."""
+        """Wait until no run is going on any more, but not longer than so; return whether that is so.
+
+        A job that calls this does not wait for itself.
+        """
         deadline = time.monotonic() + seconds
-        self._waiting += 1
         with self._idle:
-            while any(driver.is_busy for driver in self.drivers.values()):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                # Not longer, since a run may have ended just before anybody waited.
-                self._idle.wait(min(left, 0.1))
+            self._waiting += 1
+            try:
+                while self.is_busy():
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    # Not longer, since a run may have ended just before anybody waited.
+                    self._idle.wait(min(left, 0.1))
+            finally:
+                self._waiting -= 1
         return True
 
+    def is_busy(self) -> bool:
+        """Return whether runs are going on, besides the one that asks."""
+        current = running.get()
+        times = current.run_times if current is not None else None
+        own = frozenset(times.run_ids if isinstance(times, RunTimes) else ())
+        drivers = list(self.drivers.values())
+        return any(driver.has_runs_besides(own) for driver in drivers)
 
-class _PassThread:
+
+class _StoreThread:
     """Makes the passes over one store, and is waited for only a moment."""
 
     def __init__(self, alias: str, wakeup: Callable[[], None]):
@@ -192,7 +230,7 @@ class _PassThread:
         # Whether the loop has gone on without the pass that is under way: it is woken at its end.
         self._left_behind = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(
+        self._thread = PassThread(
             target=self._serve, name=f"APScheduler store {alias}", daemon=True
         )
         self._thread.start()
@@ -211,6 +249,11 @@ class _PassThread:
             self._left_behind = not self._done.is_set()
             wakeup, more_events = self._take_result()
         return wakeup, events + more_events
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a pass is under way, or its events have not been fetched."""
+        return not self._done.is_set() or bool(self._result[1])
 
     def _take_result(self) -> _Result:
         result, self._result = self._result, (None, [])

@@ -159,7 +159,14 @@ class HookManager(pluggy.PluginManager):
         if name not in self._implemented:
             return
         caller: pluggy.HookCaller = getattr(self.hook, name)
-        for implementation in reversed(caller.get_hookimpls()):
+        implementations = caller.get_hookimpls()
+        if any(each.wrapper or each.hookwrapper for each in implementations):
+            try:
+                caller(**arguments)
+            except Exception:
+                logger.exception("A hook plugin failed in %s", name)
+            return
+        for implementation in reversed(implementations):
             values = [arguments[argument] for argument in implementation.argnames]
             try:
                 implementation.function(*values)

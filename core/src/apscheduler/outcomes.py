@@ -7,6 +7,7 @@ from apscheduler.events import (
     EVENT_JOB_COALESCED,
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
     EVENT_JOB_SUBMITTED,
@@ -27,6 +28,7 @@ OBSERVERS = {
     EVENT_JOB_EXECUTED: "apscheduler_run_finished",
     EVENT_JOB_ERROR: "apscheduler_run_failed",
     EVENT_JOB_MISSED: "apscheduler_run_missed",
+    EVENT_JOB_LOST: "apscheduler_run_lost",
 }
 
 
@@ -93,12 +95,16 @@ class Outcomes:
             if driver is not None:
                 driver.forget(run_times, RunState.SKIPPED, exc)
         except Exception as exc:
-            scheduler._logger.exception(
-                'Error submitting job "%s" to executor %r', job, job.executor
-            )
+            code = EVENT_JOB_ERROR
+            if scheduler._engine.stopping:  # refused for that reason: it has not begun
+                code = EVENT_JOB_LOST
+            else:
+                scheduler._logger.exception(
+                    'Error submitting job "%s" to executor %r', job, job.executor
+                )
             for index, run_time in enumerate(run_times):
                 event = JobExecutionEvent(
-                    EVENT_JOB_ERROR, job.id, alias, run_time, exception=exc
+                    code, job.id, alias, run_time, exception=exc
                 )
                 identify(event, run_times, index)
                 scheduler._dispatch_event(event)

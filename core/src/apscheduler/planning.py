@@ -67,9 +67,10 @@ def first_fire_time(trigger: BaseTrigger, now: datetime) -> datetime | None:
     first = trigger.get_next_fire_time(None, now)
     if trigger.starts_in_the_past() is not True:
         return first
-    if first is None or first >= now:
+    # As instants: with one zone on both sides Python compares wall clocks, which run backwards once a year.
+    if first is None or first.timestamp() >= now.timestamp():
         return first
-    last = trigger.get_last_fire_time(first, now - TICK)
+    last = trigger.get_last_fire_time(first, now.astimezone(UTC) - TICK)
     return trigger.get_next_fire_time(last, now)
 
 

@@ -83,7 +83,8 @@ def _put(node: MutableMapping[str, Any], leaf: str, value: Any, key: str) -> Non
             raise TypeError(
                 f"{key!r} has the value {value!r}, but other keys are below it"
             )
-        node[leaf].update(value)
+        for name, item in value.items():
+            _put(node[leaf], name, item, f"{key}.{name}")
     else:
         node[leaf] = value
 

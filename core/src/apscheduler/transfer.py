@@ -25,15 +25,21 @@ def write_jobs(jobs: Sequence[Job], outfile: TextIO | str | PathLike[str]) -> No
 
     :raises ValueError: if the callable of a job cannot be referred to by name
     """
-    document = {
-        "version": VERSION,
-        "scheduler_version": apscheduler.version,
-        "jobs": [job.__getstate__() for job in jobs],
-    }
     # Made in full before the file is touched: a job that cannot be written must not cost an older export.
-    text = json.dumps(document, default=_encode)
+    states = ", ".join(map(_encode_job, jobs))
+    version = json.dumps(apscheduler.version)
+    text = f'{{"version": {VERSION}, "scheduler_version": {version}, "jobs": [{states}]}}'
     with _opened(outfile, "w") as file:
         file.write(text)
+
+
+def _encode_job(job: Job) -> str:
+    state = job.__getstate__()
+    try:
+        return json.dumps(state, default=_encode)
+    except Exception as exc:
+        exc.add_note(f"Job {job.id!r} cannot be exported")
+        raise
 
 
 def read_jobs(infile: TextIO | str | PathLike[str]) -> list[Job]:
@@ -51,8 +57,13 @@ def read_jobs(infile: TextIO | str | PathLike[str]) -> list[Job]:
         raise ValueError(
             f"Exported jobs must have version {VERSION}, but these have {document.get('version')!r}"
         )
+    states = document.get("jobs")
+    if not isinstance(states, list):
+        raise ValueError(
+            f"Exported jobs must have a list of 'jobs', but these have {states!r}"
+        )
     jobs = []
-    for state in document["jobs"]:
+    for state in states:
         job = Job.__new__(Job)
         job.__setstate__(state)
         jobs.append(job)

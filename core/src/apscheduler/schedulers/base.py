@@ -216,9 +216,14 @@ class BaseScheduler(JobMethods):
             self._is_starting = True
         try:
             self._start_components()
-            self.state = STATE_PAUSED if paused else STATE_RUNNING
+            with self._jobstores_lock:  # from here on, jobs that are added are no longer pending
+                self.state = STATE_PAUSED if paused else STATE_RUNNING
+                late = list(self._pending_jobs)
+                self._pending_jobs.clear()
+                self._immediate_jobs.clear()
         finally:
             self._is_starting = False
+        self._add_late_jobs(late)
         self._unsubscribe_clock = self._clock.subscribe(self.wakeup)
         self._logger.info("Scheduler started")
         self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_STARTED))
@@ -252,7 +257,7 @@ class BaseScheduler(JobMethods):
                     self._logger.exception("Error undoing a start that failed")
             raise
 
-    def _prepare_loop(self) -> None:  # noqa: B027  # not every loop needs it
+    def _prepare_loop(self) -> None:  # not every loop needs it
         """Get ready to be woken: the scheduler is about to start, and nothing goes on in it any more."""
 
     def _start_executors(self, undo: list[Callable[[], object]]) -> None:
@@ -445,8 +450,9 @@ class BaseScheduler(JobMethods):
             self._logger.debug("Scheduler is paused -- not processing jobs")
             return None
         self._logger.debug("Looking for jobs to run")
-        for alias, jobstore in list(self._jobstores.items()):
-            self._engine.add(alias, jobstore)
+        with self._jobstores_lock:  # a store that is just being removed must not come back
+            for alias, jobstore in self._jobstores.items():
+                self._engine.add(alias, jobstore)
         try:
             wakeup = self._engine.process(self._clock.now())
         except Exception:  # not a store, nor a job: still no reason to stop
@@ -458,10 +464,13 @@ class BaseScheduler(JobMethods):
         if wakeup is None:
             self._logger.debug("No jobs; waiting until a job is added")
             return None
-        seconds = (wakeup - self._clock.now()).total_seconds()
+        # As instants: within one zone Python subtracts wall clocks.
+        seconds = wakeup.timestamp() - self._clock.now().timestamp()
         wait_seconds = min(max(seconds, 0), TIMEOUT_MAX)
         self._logger.debug(
-            "Next wakeup is due at %s (in %f seconds)", wakeup, wait_seconds
+            "Next wakeup is due at %s (in %f seconds)",
+            wakeup.astimezone(self.timezone),
+            wait_seconds,
         )
         return wait_seconds
 

@@ -3,7 +3,7 @@
 import logging
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, MutableMapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Literal
 
 from apscheduler.clock import Clock
@@ -26,6 +26,9 @@ from apscheduler.util import maybe_ref
 STATE_STOPPED = 0
 STATE_RUNNING = 1
 STATE_PAUSED = 2
+
+# Triggers that count from the time they are made unless they are given this argument.
+RELATIVE_TIMES = {"date": "run_date", "interval": "start_date"}
 
 Kind = Literal["trigger", "executor", "jobstore"]
 
@@ -219,6 +222,12 @@ class ComponentRegistry(metaclass=ABCMeta):
         created: BaseTrigger = self._create_plugin_instance(
             "trigger", trigger, trigger_args
         )
+        argument = RELATIVE_TIMES.get(trigger)
+        if argument and self._clock.offset() and trigger_args.get(argument) is None:
+            # The trigger counted from the system's time; this scheduler lives by another.
+            interval = getattr(created, "interval", timedelta(0))
+            trigger_args[argument] = self._now() + interval
+            created = self._create_plugin_instance("trigger", trigger, trigger_args)
         return created
 
     def _create_plugin_instance(

@@ -42,8 +42,8 @@ class JobMethods(ComponentRegistry):
     def __init__(self) -> None:
         # (job, alias of its store, whether it replaces one with its id)
         self._pending_jobs: list[tuple[Job, str, bool]] = []
-        # Pending jobs that were added without a trigger: they run when the scheduler starts.
-        self._immediate_jobs: list[Job] = []
+        # Pending jobs that were added without a trigger, and what they got instead: they run when the scheduler starts.
+        self._immediate_jobs: list[tuple[Job, BaseTrigger]] = []
 
     # Adding
 
@@ -117,10 +117,13 @@ class JobMethods(ComponentRegistry):
         )
         if id:
             job._declaration = digest_declaration(job, *declared, given, executor)
-        if self.state == STATE_STOPPED:
-            self._pending_jobs.append((job, jobstore, replace_existing))
-            if trigger is None:
-                self._immediate_jobs.append(job)
+        with self._jobstores_lock:  # start() takes what is pending and changes the state
+            is_pending = self.state == STATE_STOPPED
+            if is_pending:
+                self._pending_jobs.append((job, jobstore, replace_existing))
+                if trigger is None:
+                    self._immediate_jobs.append((job, job.trigger))
+        if is_pending:
             self._logger.info(
                 "Adding job tentatively -- it will be properly scheduled when the scheduler starts"
             )
@@ -189,7 +192,8 @@ class JobMethods(ComponentRegistry):
                 )
         undo.append(lambda: self._restore_pending(pending, immediate))
         for job, alias, replace_existing in pending:
-            if any(job is other for other in immediate):
+            # Unless it was given another trigger meanwhile.
+            if any(job is j and job.trigger is trigger for j, trigger in immediate):
                 job._modify(
                     trigger=self._create_trigger("date", {"run_date": self._now()})
                 )
@@ -209,14 +213,27 @@ class JobMethods(ComponentRegistry):
                     store, job, before, unset
                 )
             )
-        self._pending_jobs.clear()
-        self._immediate_jobs.clear()
+        with self._jobstores_lock:  # other threads may have added more
+            del self._pending_jobs[: len(pending)]
+            self._immediate_jobs.clear()
 
     def _restore_pending(
-        self, pending: list[tuple[Job, str, bool]], immediate: list[Job]
+        self,
+        pending: list[tuple[Job, str, bool]],
+        immediate: list[tuple[Job, BaseTrigger]],
     ) -> None:
-        self._pending_jobs[:] = pending
-        self._immediate_jobs[:] = immediate
+        with self._jobstores_lock:
+            done = [entry for entry in pending if entry not in self._pending_jobs]
+            self._pending_jobs[:0] = done
+            self._immediate_jobs[:] = immediate
+
+    def _add_late_jobs(self, late: list[tuple[Job, str, bool]]) -> None:
+        """Write the jobs to their stores that other threads have added while the scheduler started."""
+        for job, alias, replace_existing in late:
+            try:
+                self._real_add_job(job, alias, replace_existing)
+            except Exception:
+                self._logger.exception('Error adding job "%s"', job.name)
 
     def _unset_names(self, job: Job) -> list[str]:
         return [*self._job_defaults, "next_run_time"]
@@ -251,13 +268,18 @@ class JobMethods(ComponentRegistry):
                 job.name,
                 job.executor,
             )
-        try:
-            store.add_job(job)
-        except ConflictingIdError:
-            if not replace_existing:
-                raise
-            self._replace_job(store, job, timed)
+        # Before it is in the store: it may run as soon as it is there.
         job._jobstore_alias = jobstore_alias
+        try:
+            try:
+                store.add_job(job)
+            except ConflictingIdError:
+                if not replace_existing:
+                    raise
+                self._replace_job(store, job, timed)
+        except BaseException:
+            job._jobstore_alias = None
+            raise
         self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, jobstore_alias))
         self._logger.info('Added job "%s" to job store "%s"', job.name, jobstore_alias)
         if self.state == STATE_RUNNING:
@@ -266,20 +288,20 @@ class JobMethods(ComponentRegistry):
     def _replace_job(self, store: NativeJobStore, job: Job, timed: bool) -> None:
         """Replace the stored job, unless it was added by the same declaration and may keep what it has."""
         if job._declaration is not None and not timed:
-            try:
-                existing = store.lookup_job(job.id)
-            except (
-                Exception
-            ):  # it cannot be restored: all the better that it is replaced
-                existing = None
-            if (
-                existing is not None
-                and existing._declaration == job._declaration
-                and existing._origin == job._origin
-            ):
-                job._modify(trigger=existing.trigger)
-                job.next_run_time = existing.next_run_time
-                return
+            for _ in range(MAX_TRIES):
+                try:
+                    stored = store.read_job(job.id)
+                except Exception:  # it cannot be restored: all the better that it is replaced
+                    break
+                if stored is None or (
+                    stored.job._declaration != job._declaration
+                    or stored.job._origin != job._origin
+                ):
+                    break
+                job._modify(trigger=stored.job.trigger)
+                job.next_run_time = stored.job.next_run_time
+                if store.keep_schedule(stored, job):
+                    return
         store.update_job(job)
 
     def _first_fire_time(self, trigger: BaseTrigger) -> datetime | None:
@@ -302,7 +324,9 @@ class JobMethods(ComponentRegistry):
             job = self._change_stored(job, alias, changes)
         self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
         if alias is not None:
-            self._engine.add(alias, self._lookup_jobstore(alias)).release_holds(job_id)
+            driver = self._engine.drivers.get(alias)
+            if driver is not None:  # else the store was removed meanwhile
+                driver.release_holds(job_id)
         if self.state == STATE_RUNNING:
             self.wakeup()
         return job
@@ -355,6 +379,8 @@ class JobMethods(ComponentRegistry):
         """
         job, alias = self._lookup_job(job_id, jobstore)
         next_run_time = self._first_fire_time(job.trigger)
+        if alias is None:  # it is pending
+            alias = jobstore
         if next_run_time is None:
             self.remove_job(job.id, alias)
             return None
@@ -408,9 +434,11 @@ class JobMethods(ComponentRegistry):
         :raises JobLookupError: if there is no such job
         """
         if self.state == STATE_STOPPED:
-            for job, alias, _ in self._pending_jobs:
-                if job.id == job_id and jobstore_alias in (None, alias):
-                    return job, None
+            found = [entry for entry in self._pending_jobs if entry[0].id == job_id]
+            # As in APScheduler 3, the store need not be the right one as long as it is not written to.
+            found.sort(key=lambda entry: entry[1] != jobstore_alias)
+            if found:
+                return found[0][0], None
         else:
             for alias in self._matching_stores(jobstore_alias):
                 stored = self._native_store(alias).read_job(job_id)
@@ -468,8 +496,7 @@ class JobMethods(ComponentRegistry):
                 if job.id == job_id and jobstore in (None, alias):
                     del self._pending_jobs[index]
                     return alias
-            if not self._engine.stopping or jobstore is None:
-                raise JobLookupError(job_id)
+            raise JobLookupError(job_id)
         for alias in self._matching_stores(jobstore):
             try:
                 self._native_store(alias).remove_job(job_id)

@@ -3,6 +3,7 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from apscheduler.testing.jobs import PATIENCE, Gate, make_job
 class LoopScheduler(RecordingScheduler):
     """Stands in for a scheduler with an event loop."""
 
-    def __init__(self, loop):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._eventloop = loop
 
@@ -28,11 +29,11 @@ class TestAsyncIOExecutor(ExecutorContract):
     waits_on_shutdown = False  # waiting would hold up the loop
 
     @pytest.fixture
-    def executor(self):
+    def executor(self) -> Any:
         return AsyncIOExecutor()
 
     @pytest.fixture
-    def scheduler(self):
+    def scheduler(self) -> Any:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -42,32 +43,36 @@ class TestAsyncIOExecutor(ExecutorContract):
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
-    def test_listeners_are_called_on_the_thread_of_the_loop(self, started, scheduler):
+    def test_listeners_are_called_on_the_thread_of_the_loop(
+        self, started: Any, scheduler: RecordingScheduler
+    ) -> None:
+        on_loop: list[int] = []
         for func in (jobs.add, jobs.add_async, jobs.start_adding):
             self.run(started, scheduler, make_job(func, 1, 2))
         started._eventloop.call_soon_threadsafe(
-            lambda: scheduler._events.put(threading.current_thread())
+            lambda: on_loop.append(threading.get_ident())
         )
+        self.run(started, scheduler, make_job(jobs.add, 1, 2))
 
-        assert set(scheduler.threads) == {scheduler.next_event()}
+        assert {thread.ident for thread in scheduler.threads} == set(on_loop)
 
 
-def start():
+def start() -> Any:
     """Return a started executor and its scheduler, for the loop that is running."""
     scheduler = LoopScheduler(asyncio.get_running_loop())
-    executor = AsyncIOExecutor()
+    executor: Any = AsyncIOExecutor()
     executor.start(scheduler, "default")
     return executor, scheduler
 
 
-def codes(scheduler):
+def codes(scheduler: RecordingScheduler) -> list[int]:
     return [event.code for event in scheduler.pending_events()]
 
 
-def outcome(func, *args):
+def outcome(func: Any, *args: Any) -> Any:
     """Run one job on a loop of its own, wait for it to end, and return its event."""
 
-    async def main():
+    async def main() -> Any:
         executor, scheduler = start()
         executor.submit_job(make_job(func, *args), [NOON])
         await asyncio.wait_for(executor.wait_closed(), PATIENCE)
@@ -100,9 +105,9 @@ def outcome(func, *args):
         "unbound async call",
     ],
 )
-def test_whatever_gives_a_coroutine_is_awaited(func):
+def test_whatever_gives_a_coroutine_is_awaited(func: Any) -> None:
     wanted = 3 - len(getattr(func, "args", ())) - 1
-    args = (1, 2)[-wanted:] if wanted else ()
+    args: tuple[Any, ...] = (1, 2)[-wanted:] if wanted else ()
     if func is jobs.AsyncAdder.__call__:
         args = (jobs.async_adder, 1, 2)
 
@@ -111,14 +116,14 @@ def test_whatever_gives_a_coroutine_is_awaited(func):
     assert (event.exception, event.retval) == (None, 3)
 
 
-def test_coroutine_from_a_plain_function_knows_its_run():
+def test_coroutine_from_a_plain_function_knows_its_run() -> None:
     event = outcome(lambda: jobs.tell_run_async())
 
     assert event.retval == ("", "job", NOON, 1)
 
 
-def test_coroutine_runs_on_the_loop_and_function_beside_it():
-    async def here():
+def test_coroutine_runs_on_the_loop_and_function_beside_it() -> None:
+    async def here() -> int:
         return threading.get_ident()
 
     assert outcome(here).retval == threading.get_ident()
@@ -126,8 +131,8 @@ def test_coroutine_runs_on_the_loop_and_function_beside_it():
     assert outcome(lambda: here()).retval == threading.get_ident()
 
 
-def test_timeout_in_a_coroutine_from_a_plain_function_is_its_own_failure():
-    async def run_out():
+def test_timeout_in_a_coroutine_from_a_plain_function_is_its_own_failure() -> None:
+    async def run_out() -> None:
         raise TimeoutError("too long")
 
     event = outcome(lambda: run_out())
@@ -137,8 +142,8 @@ def test_timeout_in_a_coroutine_from_a_plain_function_is_its_own_failure():
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_job_that_cancels_itself_has_failed(is_async):
-    async def give_up():
+def test_job_that_cancels_itself_has_failed(is_async: bool) -> None:
+    async def give_up() -> None:
         raise asyncio.CancelledError("no more")
 
     event = outcome(give_up if is_async else lambda: give_up())
@@ -147,13 +152,13 @@ def test_job_that_cancels_itself_has_failed(is_async):
     assert type(event.exception).__name__ == "CancelledError"
 
 
-def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before():
-    async def main():
+def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before() -> None:
+    async def main() -> Any:
         executor, scheduler = start()
         entered = asyncio.Event()
-        calls = []
+        calls: list[int] = []
 
-        async def second_waits():
+        async def second_waits() -> None:
             calls.append(len(calls))
             if len(calls) == 2:
                 entered.set()
@@ -180,12 +185,12 @@ def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before():
     asyncio.run(main())
 
 
-def test_shutdown_cancels_a_coroutine_that_a_plain_function_returned():
-    async def main():
+def test_shutdown_cancels_a_coroutine_that_a_plain_function_returned() -> None:
+    async def main() -> Any:
         executor, scheduler = start()
         entered = asyncio.Event()
 
-        async def wait():
+        async def wait() -> None:
             entered.set()
             await asyncio.Event().wait()
 
@@ -200,8 +205,10 @@ def test_shutdown_cancels_a_coroutine_that_a_plain_function_returned():
     asyncio.run(main())
 
 
-def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread():
-    async def main():
+def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread() -> (
+    None
+):
+    async def main() -> Any:
         executor, scheduler = start()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
@@ -225,11 +232,11 @@ def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread()
         asyncio.run(main())
 
 
-def test_coroutine_may_shut_down_its_executor_and_wait_for_the_others():
-    async def main():
+def test_coroutine_may_shut_down_its_executor_and_wait_for_the_others() -> None:
+    async def main() -> Any:
         executor, scheduler = start()
 
-        async def stop():
+        async def stop() -> Any:
             executor.shutdown()
             await executor.wait_closed()
             return "stopped"
@@ -245,8 +252,8 @@ def test_coroutine_may_shut_down_its_executor_and_wait_for_the_others():
     asyncio.run(main())
 
 
-def test_end_of_the_loop_cancels_coroutines_and_says_so():
-    async def main():
+def test_end_of_the_loop_cancels_coroutines_and_says_so() -> None:
+    async def main() -> Any:
         executor, scheduler = start()
         executor.submit_job(make_job(asyncio.sleep, PATIENCE), [NOON])
         await asyncio.sleep(0)
@@ -259,8 +266,8 @@ def test_end_of_the_loop_cancels_coroutines_and_says_so():
     executor.shutdown()
 
 
-def test_closed_loop_refuses_work_and_can_be_shut_down():
-    async def main():
+def test_closed_loop_refuses_work_and_can_be_shut_down() -> None:
+    async def main() -> Any:
         return start()
 
     executor, _ = asyncio.run(main())
@@ -272,10 +279,12 @@ def test_closed_loop_refuses_work_and_can_be_shut_down():
     assert dict(executor._instances) == {}
 
 
-def test_what_a_closed_loop_has_left_behind_is_reported_at_shutdown(monkeypatch):
+def test_what_a_closed_loop_has_left_behind_is_reported_at_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loop = asyncio.new_event_loop()
     scheduler = LoopScheduler(loop)
-    executor = AsyncIOExecutor()
+    executor: Any = AsyncIOExecutor()
     executor.start(scheduler, "default")
     executor.submit_job(make_job(jobs.add, 1, 2, id="never begun"), [NOON])
     loop.close()
@@ -287,10 +296,10 @@ def test_what_a_closed_loop_has_left_behind_is_reported_at_shutdown(monkeypatch)
     assert dict(executor._instances) == {}
 
 
-def test_function_that_outlives_the_loop_is_reported():
+def test_function_that_outlives_the_loop_is_reported() -> None:
     with Gate() as gate, ThreadPoolExecutor(1) as pool:
 
-        async def main():
+        async def main() -> Any:
             executor, scheduler = start()
             executor.submit_job(make_job(jobs.pass_gate, gate.port), [NOON])
             await asyncio.get_running_loop().run_in_executor(
@@ -310,8 +319,8 @@ def test_function_that_outlives_the_loop_is_reported():
     assert event.retval == "passed"
 
 
-def test_work_is_refused_after_shutdown():
-    async def main():
+def test_work_is_refused_after_shutdown() -> None:
+    async def main() -> Any:
         executor, _ = start()
         executor.shutdown()
         with pytest.raises(RuntimeError, match="shut down"):
@@ -320,8 +329,8 @@ def test_work_is_refused_after_shutdown():
     asyncio.run(main())
 
 
-def test_default_executor_that_was_shut_down_is_reported():
-    async def main():
+def test_default_executor_that_was_shut_down_is_reported() -> None:
+    async def main() -> Any:
         executor, scheduler = start()
         await asyncio.get_running_loop().shutdown_default_executor()
         submit = partial(executor.submit_job, make_job(jobs.add, 1, 2), [NOON])
@@ -339,12 +348,14 @@ def test_default_executor_that_was_shut_down_is_reported():
     asyncio.run(main())
 
 
-def test_abandoned_coroutine_is_taken_apart_quietly(caplog, recwarn):
-    async def wait():
+def test_abandoned_coroutine_is_taken_apart_quietly(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def wait() -> None:
         await asyncio.get_running_loop().create_future()
 
     loop = asyncio.new_event_loop()
-    executor = AsyncIOExecutor()
+    executor: Any = AsyncIOExecutor()
     executor.start(LoopScheduler(loop), "default")
     executor.submit_job(make_job(wait), [NOON, NOON])
     loop.run_until_complete(asyncio.sleep(0))

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +28,7 @@ from apscheduler.testing.jobs import PATIENCE, Gate, make_job
 
 class TestThreadPoolExecutor(ExecutorContract):
     @pytest.fixture
-    def executor(self):
+    def executor(self) -> Any:
         return ThreadPoolExecutor(3)
 
 
@@ -33,9 +36,9 @@ class TestForeignPool(ExecutorContract):
     """A subclass with a pool of its own, as third parties write it."""
 
     @pytest.fixture
-    def executor(self):
+    def executor(self) -> Any:
         class Foreign(BasePoolExecutor):
-            def _make_pool(self):
+            def _make_pool(self) -> Any:
                 return concurrent.futures.ThreadPoolExecutor(3)
 
         return Foreign(concurrent.futures.ThreadPoolExecutor(3))
@@ -44,31 +47,31 @@ class TestForeignPool(ExecutorContract):
 class TestProcessPoolExecutor(ExecutorContract):
     # Forking from a server that has imported everything saves half a second per test over spawning.
     @pytest.fixture
-    def executor(self):
+    def executor(self) -> Any:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "apscheduler.testing.executors"])
         return ProcessPoolExecutor(2, {"mp_context": context})
 
 
 @pytest.fixture
-def scheduler():
+def scheduler() -> Any:
     return RecordingScheduler()
 
 
-def start(executor, scheduler):
+def start(executor: Any, scheduler: RecordingScheduler) -> Any:
     executor.start(scheduler, "default")
     return executor
 
 
 @pytest.fixture
-def threads(scheduler):
+def threads(scheduler: RecordingScheduler) -> Iterator[ThreadPoolExecutor]:
     executor = start(ThreadPoolExecutor(2), scheduler)
     yield executor
     executor.shutdown()
 
 
 @pytest.fixture
-def processes(scheduler):
+def processes(scheduler: RecordingScheduler) -> Iterator[ProcessPoolExecutor]:
     executor = start(ProcessPoolExecutor(1), scheduler)
     yield executor
     executor.shutdown()
@@ -76,18 +79,18 @@ def processes(scheduler):
 
 @pytest.mark.parametrize("cls", [ThreadPoolExecutor, ProcessPoolExecutor])
 class TestArguments:
-    def test_number_of_workers_may_be_text(self, cls):
+    def test_number_of_workers_may_be_text(self, cls: Any) -> None:
         executor = cls("20")
 
         assert executor.slots == 20
         assert executor._pool._max_workers == 20
 
     @pytest.mark.parametrize("value", [0, "0", -1, "many", None, ""])
-    def test_bad_number_of_workers_is_named(self, cls, value):
+    def test_bad_number_of_workers_is_named(self, cls: Any, value: Any) -> None:
         with pytest.raises(ValueError, match=f"'max_workers'.* is {value!r}$"):
             cls(value)
 
-    def test_arguments_for_the_pool_are_left_as_they_were(self, cls):
+    def test_arguments_for_the_pool_are_left_as_they_were(self, cls: Any) -> None:
         kwargs = {"initializer": print, "initargs": ("hello",)}
 
         executor = cls(1, pool_kwargs=kwargs)
@@ -95,7 +98,9 @@ class TestArguments:
         assert kwargs == {"initializer": print, "initargs": ("hello",)}
         assert executor.pool_kwargs.items() >= kwargs.items()
 
-    def test_work_is_refused_after_shutdown(self, cls, scheduler):
+    def test_work_is_refused_after_shutdown(
+        self, cls: Any, scheduler: RecordingScheduler
+    ) -> None:
         executor = start(cls(1), scheduler)
         executor.shutdown()
 
@@ -105,7 +110,9 @@ class TestArguments:
         assert dict(executor._instances) == {}
 
 
-def test_initializer_of_the_user_runs_in_each_thread(scheduler):
+def test_initializer_of_the_user_runs_in_each_thread(
+    scheduler: RecordingScheduler,
+) -> None:
     seen = []
     kwargs = {"initializer": lambda tag: seen.append(tag), "initargs": ("mine",)}
     executor = start(ThreadPoolExecutor(1, kwargs), scheduler)
@@ -116,7 +123,9 @@ def test_initializer_of_the_user_runs_in_each_thread(scheduler):
     assert seen == ["mine"]
 
 
-def test_failing_initializer_is_reported_for_each_job(scheduler):
+def test_failing_initializer_is_reported_for_each_job(
+    scheduler: RecordingScheduler,
+) -> None:
     executor = start(ThreadPoolExecutor(1, {"initializer": jobs.fail}), scheduler)
 
     executor.submit_job(make_job(jobs.add, 1, 2), [NOON])
@@ -127,8 +136,12 @@ def test_failing_initializer_is_reported_for_each_job(scheduler):
     assert isinstance(event.exception, concurrent.futures.BrokenExecutor)
 
 
-def test_failure_outside_the_job_is_reported(threads, scheduler, monkeypatch):
-    def broken(*args):
+def test_failure_outside_the_job_is_reported(
+    threads: ThreadPoolExecutor,
+    scheduler: RecordingScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any) -> None:
         raise MemoryError("no room")
 
     monkeypatch.setattr(apscheduler.executors.pool, "run_job", broken)
@@ -138,11 +151,13 @@ def test_failure_outside_the_job_is_reported(threads, scheduler, monkeypatch):
 
     assert [event.code for event in events] == [EVENT_JOB_ERROR] * 2
     assert isinstance(events[0].exception, MemoryError)
-    assert "in broken" in events[0].traceback
+    assert "in broken" in str(events[0].traceback)
     assert dict(threads._instances) == {}
 
 
-def test_work_that_was_cancelled_in_the_pool_is_reported(scheduler):
+def test_work_that_was_cancelled_in_the_pool_is_reported(
+    scheduler: RecordingScheduler,
+) -> None:
     executor = start(ThreadPoolExecutor(1), scheduler)
     with Gate() as gate:
         executor.submit_job(make_job(jobs.pass_gate, gate.port), [NOON])
@@ -156,13 +171,19 @@ def test_work_that_was_cancelled_in_the_pool_is_reported(scheduler):
     assert (event.job_id, event.code) == ("queued", EVENT_JOB_ERROR)
 
 
-def test_job_may_shut_down_its_own_pool_and_waits_for_the_others(threads, scheduler):
+def test_job_may_shut_down_its_own_pool_and_waits_for_the_others(
+    threads: ThreadPoolExecutor, scheduler: RecordingScheduler
+) -> None:
     with Gate() as gate:
         threads.submit_job(make_job(jobs.pass_gate, gate.port, id="other"), [NOON])
         gate.wait_for_arrival()
         opener = threading.Timer(0.05, gate.open)
-        job = make_job(lambda: (opener.start(), threads.shutdown(True)), id="caller")
-        threads.submit_job(job, [NOON])
+
+        def stop() -> None:
+            opener.start()
+            threads.shutdown(True)
+
+        threads.submit_job(make_job(stop, id="caller"), [NOON])
         events = [scheduler.next_event(), scheduler.next_event()]
         opener.join()
 
@@ -170,11 +191,13 @@ def test_job_may_shut_down_its_own_pool_and_waits_for_the_others(threads, schedu
     assert [event.exception for event in events] == [None, None]
 
 
-def test_two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other(scheduler):
+def test_two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other(
+    scheduler: RecordingScheduler,
+) -> None:
     executor = start(ThreadPoolExecutor(2), scheduler)
     both = threading.Barrier(2)
 
-    def stop():
+    def stop() -> Any:
         both.wait(PATIENCE)
         executor.shutdown(True)
 
@@ -186,14 +209,17 @@ def test_two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other(scheduler
 
 
 @pytest.mark.parametrize("cls", [ThreadPoolExecutor, ProcessPoolExecutor])
-def test_listener_may_shut_down_the_pool_that_reports_to_it(cls):
+def test_listener_may_shut_down_the_pool_that_reports_to_it(cls: Any) -> None:
+    executors: list[Any] = []
+
     class StoppingScheduler(RecordingScheduler):
-        def _dispatch_event(self, event):
-            executor.shutdown(True)
+        def _dispatch_event(self, event: Any) -> None:
+            executors[0].shutdown(True)
             super()._dispatch_event(event)
 
     scheduler = StoppingScheduler()
     executor = start(cls(1), scheduler)
+    executors.append(executor)
 
     executor.submit_job(make_job(jobs.add, 1, 2), [NOON])
 
@@ -202,8 +228,10 @@ def test_listener_may_shut_down_the_pool_that_reports_to_it(cls):
 
 
 def test_what_workers_cannot_send_is_reported_and_the_pool_goes_on(
-    processes, scheduler, caplog
-):
+    processes: ProcessPoolExecutor,
+    scheduler: RecordingScheduler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pool = processes._pool
     cases = {
         jobs.return_lock: "result could not be sent back.*lock",
@@ -226,7 +254,9 @@ def test_what_workers_cannot_send_is_reported_and_the_pool_goes_on(
     assert processes._pool is pool
 
 
-def test_job_that_cannot_be_pickled_is_refused_at_submission(processes):
+def test_job_that_cannot_be_pickled_is_refused_at_submission(
+    processes: ProcessPoolExecutor,
+) -> None:
     with pytest.raises(ValueError, match="cannot be serialized"):
         processes.submit_job(make_job(lambda: 1), [NOON])
 
@@ -234,8 +264,10 @@ def test_job_that_cannot_be_pickled_is_refused_at_submission(processes):
 
 
 def test_job_that_cannot_be_restored_in_the_worker_is_reported(
-    processes, scheduler, monkeypatch
-):
+    processes: ProcessPoolExecutor,
+    scheduler: RecordingScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(jobs, "only_here", jobs.add, raising=False)
     job = make_job("apscheduler.testing.jobs:only_here", 1, 2)
     job.func_ref = "apscheduler.testing.jobs:only_here"
@@ -249,8 +281,10 @@ def test_job_that_cannot_be_restored_in_the_worker_is_reported(
 
 
 def test_run_in_a_worker_that_dies_fails_and_queued_jobs_run_elsewhere(
-    processes, scheduler, caplog
-):
+    processes: ProcessPoolExecutor,
+    scheduler: RecordingScheduler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with Gate() as gate:
         processes.submit_job(
             make_job(jobs.pass_gate, gate.port, id="dies"), [NOON, NOON]
@@ -277,8 +311,8 @@ def test_run_in_a_worker_that_dies_fails_and_queued_jobs_run_elsewhere(
 
 
 def test_job_submitted_before_the_death_of_a_worker_was_noticed_still_runs(
-    processes, scheduler
-):
+    processes: ProcessPoolExecutor, scheduler: RecordingScheduler
+) -> None:
     processes.submit_job(make_job(os.getpid), [NOON])
     os.kill(scheduler.next_event().retval, signal.SIGKILL)
 
@@ -288,8 +322,8 @@ def test_job_submitted_before_the_death_of_a_worker_was_noticed_still_runs(
 
 
 def test_job_that_kills_two_pools_before_another_starts_gives_up_on_that(
-    processes, scheduler
-):
+    processes: ProcessPoolExecutor, scheduler: RecordingScheduler
+) -> None:
     for job_id in ("first", "second"):
         processes.submit_job(make_job(jobs.kill_process, id=job_id), [NOON])
     processes.submit_job(make_job(jobs.add, 1, 2, id="queued"), [NOON])
@@ -305,7 +339,9 @@ def test_job_that_kills_two_pools_before_another_starts_gives_up_on_that(
     assert scheduler.next_event().retval == 3
 
 
-def test_death_of_a_worker_leaves_no_processes_behind(scheduler):
+def test_death_of_a_worker_leaves_no_processes_behind(
+    scheduler: RecordingScheduler,
+) -> None:
     before = set(multiprocessing.active_children())
     executor = start(ProcessPoolExecutor(2), scheduler)
     with Gate() as gate:
@@ -327,9 +363,11 @@ def test_death_of_a_worker_leaves_no_processes_behind(scheduler):
 
 
 def test_pool_that_refuses_as_broken_is_replaced_once(
-    processes, scheduler, monkeypatch
-):
-    def refuse(*args):
+    processes: ProcessPoolExecutor,
+    scheduler: RecordingScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any) -> None:
         raise BrokenProcessPool("broken")
 
     monkeypatch.setattr(processes._pool, "submit", refuse)
@@ -355,7 +393,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_when_the_scheduler_was_killed(tmp_path):
+def test_workers_end_when_the_scheduler_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with Gate() as gate:
@@ -370,8 +408,9 @@ def test_workers_end_when_the_scheduler_was_killed(tmp_path):
             gate.open()
 
             # Ends when the last process has closed it.
+            assert parent.stdout is not None
             assert parent.stdout.read() == b""
 
 
-def test_worker_error_survives_pickling():
+def test_worker_error_survives_pickling() -> None:
     assert str(pickle.loads(pickle.dumps(WorkerError("text")))) == "text"

@@ -247,7 +247,7 @@ def in_utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.astimezone(UTC)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(
     expressions=EXPRESSIONS,
     change=st.sampled_from(CHANGES),
@@ -354,6 +354,40 @@ def test_a_lost_hour_is_made_up_for_although_another_hour_matches_too() -> None:
 
     assert answer is not None
     assert answer.isoformat() == "2026-03-29T03:10:00+02:00"
+
+
+def test_a_shifted_time_that_matches_anyway_is_counted_once() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    trigger = CronTrigger(hour="2,3", minute=30, timezone=berlin)
+    first = datetime(2026, 3, 28, 3, 30, tzinfo=berlin)
+    last = datetime(2026, 3, 29, 3, 30, tzinfo=berlin)
+
+    assert trigger.get_next_fire_time(first, first) == last
+    assert trigger.count_fire_times(first, last) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"month": 3, "day": 29, "hour": 12}, "2026-03-29T12:00:00+02:00"),
+        ({"month": 3, "day": 29, "hour": 2}, "2026-03-29T03:00:00+02:00"),
+        ({"month": 3, "day": 30}, "2026-03-30T00:00:00+02:00"),
+        ({"month": 10, "day": 25, "hour": 2}, "2026-10-25T02:00:00+01:00"),
+    ],
+)
+def test_days_with_a_change_are_found_from_afar(
+    fields: dict[str, int], expected: str
+) -> None:
+    trigger = CronTrigger(**fields, timezone="Europe/Berlin")  # type: ignore[arg-type]  # only fields of the date
+    first = datetime(2025, 12, 1, tzinfo=UTC)
+    now = datetime(2027, 2, 1, tzinfo=UTC)
+
+    last = trigger.get_last_fire_time(first, now)
+
+    assert last.isoformat() == expected
+    before = last.astimezone(UTC) - 60 * DAY
+    times = trigger.preview(2, before)
+    assert last.astimezone(UTC) in [time.astimezone(UTC) for time in times]
 
 
 def test_finds_a_change_by_an_odd_number_of_seconds() -> None:

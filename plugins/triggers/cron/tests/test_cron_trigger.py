@@ -512,6 +512,19 @@ def test_the_start_date_counts_also_after_a_fire() -> None:
     assert answer == datetime(2026, 3, 1, 5, tzinfo=UTC)
 
 
+def test_new_year_is_in_the_last_week_of_the_year_before() -> None:
+    trigger = CronTrigger(week=53, month=1, day=1, timezone=UTC)
+
+    times = trigger.preview(12, START.replace(year=1970))
+
+    expected = [
+        year
+        for year in range(1970, times[-1].year + 1)
+        if date(year, 1, 1).isocalendar().week == 53
+    ]
+    assert [time.year for time in times] == expected
+
+
 def test_a_clock_that_was_set_back_is_followed() -> None:
     trigger = CronTrigger(hour=5, timezone=UTC)
 

@@ -254,6 +254,8 @@ class AsyncIOExecutor(BaseExecutor):
         with self._lock:
             is_mine = batch in self._batches
             self._batches.discard(batch)
+        if batch.future is not None:
+            self._pending_futures.discard(batch.future)
         return is_mine
 
     def _snapshot(self) -> list[_Batch]:

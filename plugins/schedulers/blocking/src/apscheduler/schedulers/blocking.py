@@ -10,41 +10,68 @@ SLICE_SECONDS = 5.0
 
 
 class BlockingScheduler(BaseScheduler):
-    """A scheduler for programs that do nothing else: ``start()`` returns when it is shut down."""
+    """A scheduler for programs that do nothing else: ``start()`` returns when it has been shut down."""
 
+    # Set to wake the loop. Every start makes another one, so that a loop knows when it is no longer the current one.
     _event: Any = None
 
     def start(self, paused: bool = False) -> None:
-        """Start the scheduler and process jobs in this thread until it is shut down.
+        """Start the scheduler and process jobs in this thread until it has been shut down.
 
-        ``KeyboardInterrupt`` and ``SystemExit`` pass through; the program then calls ``shutdown()``.
+        ``KeyboardInterrupt`` and ``SystemExit`` pass through and leave the scheduler running without a loop: the
+        program then calls ``shutdown()``.
+
+        :param paused: process nothing before :meth:`resume` is called
+        :raises SchedulerAlreadyRunningError: if the scheduler is running, or still being shut down
         """
-        if self._event is None or self._event.is_set():
-            self._event = threading.Event()
         super().start(paused=paused)
         self._main_loop()
 
     def shutdown(self, wait: bool | float = True) -> None:
-        super().shutdown(wait)
-        self._event.set()
+        event = self._event
+        try:
+            super().shutdown(wait)
+        finally:
+            if event is not None:
+                event.set()
 
     def wakeup(self) -> None:
         if self._event is not None:
             self._event.set()
 
-    def _main_loop(self) -> None:
-        wait_seconds: float | None = None  # the first pass needs a wakeup
-        while self.state != STATE_STOPPED:
-            self._wait(wait_seconds)
-            self._event.clear()
-            if self.state != STATE_STOPPED:
-                wait_seconds = self._process_jobs()
+    def _prepare_loop(self) -> None:
+        self._event = self._create_event()
 
-    def _wait(self, seconds: float | None) -> None:
-        """Sleep until woken, until the time is over, or until the clock has been set."""
+    def _create_event(self) -> Any:
+        """Return what works like a ``threading.Event`` in the threads of this scheduler."""
+        return threading.Event()
+
+    def _main_loop(self) -> None:
+        """Make a pass whenever one is due or asked for, until the scheduler has been shut down completely."""
+        event = self._event
+        wait_seconds: float | None = None  # the first pass needs a wakeup
+        while self._event is event and (
+            self.state != STATE_STOPPED or self._is_shutting_down
+        ):
+            self._wait(event, wait_seconds)
+            # Before the pass: who asks for one from here on gets another.
+            event.clear()
+            wait_seconds = None
+            if self.state != STATE_STOPPED:
+                wait_seconds = self._make_pass()
+
+    def _make_pass(self) -> float | None:
+        try:
+            return self._process_jobs()
+        except Exception:  # a subclass may do more than we know: no reason to stop
+            self._logger.exception("Error processing jobs")
+            return self.jobstore_retry_interval
+
+    def _wait(self, event: Any, seconds: float | None) -> None:
+        """Sleep until woken, or until the time has come by the clock of this scheduler."""
         if seconds is None:
-            self._event.wait()
+            event.wait()
             return
         due = self._clock.now().timestamp() + seconds
-        while seconds > 0 and not self._event.wait(min(seconds, SLICE_SECONDS)):
+        while seconds > 0 and not event.wait(min(seconds, SLICE_SECONDS)):
             seconds = due - self._clock.now().timestamp()

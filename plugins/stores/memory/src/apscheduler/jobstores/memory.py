@@ -154,6 +154,14 @@ class MemoryJobStore(NativeJobStore):
             self._forget(entry)
             return True
 
+    def keep_schedule(self, stored: StoredJob, job: Job) -> bool:
+        with self._lock:
+            entry = self._entries.get(job.id)
+            if entry is None or entry.item is not stored.token:
+                return False
+            entry.job = job
+            return True
+
     def claim(self, request: ClaimRequest) -> ClaimBatch:
         now, limit = request.now, request.limit
         timestamp = now.timestamp()
@@ -255,4 +263,6 @@ class MemoryJobStore(NativeJobStore):
         """Return when the first job that is not due becomes due, or a ready run available."""
         job_time = self._heap[0][3].job.next_run_time if self._heap else None
         ready_time = self._ledger.next_available(now)
-        return min(filter(None, (job_time, ready_time)), default=None)
+        # As instants: of two times in one zone, Python compares the wall clocks.
+        times = filter(None, (job_time, ready_time))
+        return min(times, key=lambda time: time.timestamp(), default=None)

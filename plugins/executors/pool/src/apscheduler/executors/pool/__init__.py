@@ -1,27 +1,19 @@
 """Executors that run jobs in a pool of threads or of processes."""
 
 import concurrent.futures
-import multiprocessing
-import pickle
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor, run_job
-from apscheduler.executors.pool.workers import (
-    Batch,
-    StartLog,
-    WorkerError,
-    run_in_worker,
-    start_worker,
-    unpack,
-)
 from apscheduler.runs import running
 
 if TYPE_CHECKING:
+    from apscheduler.executors.pool.process import ProcessPoolExecutor
+    from apscheduler.executors.pool.workers import WorkerError
     from apscheduler.job import Job
     from apscheduler.schedulers.base import BaseScheduler
 
@@ -31,6 +23,19 @@ __all__ = (
     "ThreadPoolExecutor",
     "WorkerError",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Load what belongs to worker processes when somebody asks for it."""
+    if name == "ProcessPoolExecutor":
+        from apscheduler.executors.pool.process import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
+    if name == "WorkerError":
+        from apscheduler.executors.pool.workers import WorkerError
+
+        return WorkerError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class BasePoolExecutor(BaseExecutor):
@@ -77,7 +82,7 @@ class BasePoolExecutor(BaseExecutor):
         """Report what became of a submission; called in a thread of the pool."""
         self._reporting.is_active = True
         try:
-            exc = _exception_of(future)
+            exc = exception_of(future)
             if exc is None:
                 self._run_job_success(job.id, future.result())
             else:
@@ -93,8 +98,19 @@ class BasePoolExecutor(BaseExecutor):
         return current is not None and current.job.id in self._instances
 
 
+class _Work:
+    """What the threads of one pool have to do, and how many of them are at it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Job, list[datetime]]] = deque()
+        self.threads = 0
+
+
 class ThreadPoolExecutor(BasePoolExecutor):
     """Runs jobs in a pool of threads.
+
+    A thread that has finished a run goes on with the next one by itself: the pool is only asked for threads, as many
+    as there may be, and not for each run, which costs several times as much as a short run.
 
     :param max_workers: how many jobs run at a time
     :param pool_kwargs: further arguments of :class:`concurrent.futures.ThreadPoolExecutor`
@@ -104,11 +120,12 @@ class ThreadPoolExecutor(BasePoolExecutor):
     def __init__(
         self, max_workers: int | str = 10, pool_kwargs: Mapping[str, Any] | None = None
     ):
-        self.slots = _count_workers(max_workers)
+        self.slots = count_workers(max_workers)
         self.pool_kwargs = dict(pool_kwargs or {})
         super().__init__(self._make_pool())
 
     def _make_pool(self) -> concurrent.futures.ThreadPoolExecutor:
+        self._work = _Work()
         self._waiting: set[threading.Thread] = set()
         self._threads: list[threading.Thread] = []
         kwargs = dict(self.pool_kwargs)
@@ -120,6 +137,50 @@ class ThreadPoolExecutor(BasePoolExecutor):
             initargs=(self._threads, *user_call),
             **kwargs,
         )
+
+    def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:
+        if self._is_shut_down:
+            raise RuntimeError("The thread pool was shut down and takes no more runs")
+        work, entry = self._work, (job, run_times)
+        work.waiting.append(entry)
+        with self._lock:
+            if work.threads >= (self.slots or 1):
+                return
+            work.threads += 1
+        try:
+            self._pool.submit(self._do_work, work)
+        except BaseException:  # the interpreter is shutting down
+            with self._lock:
+                work.threads -= 1
+                if entry not in work.waiting:
+                    return  # a thread has taken it already
+                work.waiting.remove(entry)
+            raise
+
+    def _do_work(self, work: _Work) -> None:
+        """Carry out what is waiting; called in a thread of the pool."""
+        while True:
+            try:
+                job, run_times = work.waiting.popleft()
+            except IndexError:
+                with self._lock:  # nothing is added between the look and the leave
+                    if not work.waiting:
+                        work.threads -= 1
+                        return
+                continue
+            try:
+                self._run(job, run_times)
+            except Exception:
+                self._logger.exception("Error reporting a run of job %s", job.id)
+
+    def _run(self, job: "Job", run_times: list[datetime]) -> None:
+        try:
+            alias: Any = job._jobstore_alias
+            events = run_job(job, alias, run_times, self._logger.name)
+        except BaseException as exc:
+            self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
+        else:
+            self._run_job_success(job.id, events)
 
     def shutdown(self, wait: bool = True) -> None:
         """Refuse further work; what was submitted is still done.
@@ -141,131 +202,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
             thread.join()
 
 
-class ProcessPoolExecutor(BasePoolExecutor):
-    """Runs jobs in a pool of worker processes, started with the method ``spawn`` unless told otherwise.
-
-    :param max_workers: how many jobs run at a time
-    :param pool_kwargs: further arguments of :class:`concurrent.futures.ProcessPoolExecutor`; ``mp_context`` may also
-        be the name of a start method
-    :raises ValueError: if the number of workers is not at least 1
-    """
-
-    def __init__(
-        self, max_workers: int | str = 10, pool_kwargs: Mapping[str, Any] | None = None
-    ):
-        self.slots = _count_workers(max_workers)
-        self.pool_kwargs = {"mp_context": "spawn", **(pool_kwargs or {})}
-        context = self.pool_kwargs["mp_context"]
-        if isinstance(context, str):
-            self.pool_kwargs["mp_context"] = multiprocessing.get_context(context)
-        # Protects which pool is in use. Not held while calling a pool, which may be waiting for its own callbacks.
-        self._pool_lock = threading.Lock()
-        self._broken_pool: Any = None
-        super().__init__(self._make_pool())
-
-    def _make_pool(self) -> concurrent.futures.ProcessPoolExecutor:
-        kwargs = dict(self.pool_kwargs)
-        self._starts = StartLog(kwargs["mp_context"])
-        user_call = kwargs.pop("initializer", None), kwargs.pop("initargs", ())
-        return concurrent.futures.ProcessPoolExecutor(
-            self.slots,
-            initializer=start_worker,
-            initargs=(*self._starts.worker_end, *user_call),
-            **kwargs,
-        )
-
-    def shutdown(self, wait: bool = True) -> None:
-        """Refuse further work; what was submitted is still done.
-
-        :param wait: return only when it is done. A listener that calls this while it is told of a run of this pool
-            does not wait, since the thread that tells it is the one to wait for
-        """
-        wait = wait and not self._is_called_from_run()
-        with self._pool_lock:
-            self._is_shut_down = True
-            pools = [self._broken_pool, self._pool]
-            self._broken_pool = None
-        for pool in pools:
-            if pool is not None:
-                pool.shutdown(wait)
-
-    def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:
-        call = (job, job._jobstore_alias, run_times, self._logger.name)
-        # Pickled here and not by the pool, which breaks when a worker fails to unpickle something.
-        batch = Batch(job, run_times, pickle.dumps(call))
-        try:
-            self._submit_batch(batch)
-        except BrokenProcessPool:
-            self._replace_pool(batch.pool)
-            self._submit_batch(batch)
-
-    def _submit_batch(self, batch: Batch) -> None:
-        with self._pool_lock:
-            batch.pool, batch.starts = self._pool, self._starts
-        future = batch.pool.submit(run_in_worker, batch.number, batch.call)
-        future.add_done_callback(partial(self._batch_ended, batch))
-
-    def _replace_pool(self, broken: Any) -> None:
-        """Make a new pool, unless that was done since this one broke.
-
-        :raises RuntimeError: if the executor was shut down
-        """
-        with self._pool_lock:
-            if self._is_shut_down:
-                raise RuntimeError("The process pool broke after it was shut down")
-            if self._pool is not broken:
-                return
-            self._logger.warning("The process pool is broken and is being replaced")
-            self._broken_pool = broken  # some of its batches may not have been reported
-            self._pool = self._make_pool()
-
-    def _batch_ended(self, batch: Batch, future: Any) -> None:
-        """Report what became of a submission; called in the thread that manages the pool."""
-        job, run_times = batch.job, batch.run_times
-        self._reporting.is_active = True
-        try:
-            exc = _exception_of(future)
-            if exc is None:
-                batch.starts.forget(batch.number)
-                self._run_job_success(job.id, unpack(future.result()))
-                return
-            if isinstance(exc, BrokenProcessPool):
-                exc = self._try_again(batch, exc)
-                if exc is None:
-                    return
-            batch.starts.forget(batch.number)
-            self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
-        finally:
-            self._reporting.is_active = False
-
-    def _try_again(
-        self, batch: Batch, broken: BrokenProcessPool
-    ) -> BaseException | None:
-        """Submit a batch that a broken pool did not start once more; return an exception if that cannot be done."""
-        if batch.starts.give_up(batch.number):
-            failure = BrokenProcessPool(
-                f"A worker process died while job {batch.job.id!r} was running in it or beside it: "
-                "how far it came is not known"
-            )
-            failure.__cause__ = broken
-            return failure
-        if batch.is_second_try:
-            failure = BrokenProcessPool(
-                f"Worker processes died twice before they started job {batch.job.id!r}. If the program is a script, "
-                'everything that it does must be below: if __name__ == "__main__"'
-            )
-            failure.__cause__ = broken
-            return failure
-        batch.is_second_try = True
-        try:
-            self._replace_pool(batch.pool)
-            self._submit_batch(batch)
-        except Exception as exc:  # whatever it is, it is reported
-            return exc
-        return None
-
-
-def _exception_of(future: Any) -> BaseException | None:
+def exception_of(future: Any) -> BaseException | None:
     try:
         exc: BaseException | None = future.exception()
     except concurrent.futures.CancelledError as cancelled:
@@ -283,7 +220,7 @@ def _enter_thread(
         initializer(*initargs)
 
 
-def _count_workers(value: Any) -> int:
+def count_workers(value: Any) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError):

@@ -28,6 +28,7 @@ from apscheduler.jobstores.contract import (
     run_times_of,
     running_runs,
 )
+from apscheduler.jobstores.sqlalchemy.batches import Batch
 from apscheduler.jobstores.sqlalchemy.restore import Restorer
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
 from apscheduler.jobstores.sqlalchemy.tables import AnyRow, to_datetime, to_row, to_run
@@ -58,17 +59,19 @@ class ClaimStatements:
                 ),
             )
         )
-        self.move = (
-            update(jobs)
-            .where(c.id == bindparam("_id"))
-            .values(next_run_time=bindparam("time"))
-        )
-        self.finish = delete(jobs).where(c.id == bindparam("_id"))
+        chosen = c.id == bindparam("_id")
+        moved = update(jobs).where(chosen).values(next_run_time=bindparam("time"))
+        self.move = Batch(moved, ("_id", "time"))
+        self.finish = Batch(delete(jobs).where(chosen), ("_id",))
         self.first_job = select(func.min(c.next_run_time))
-        self.first_ready = select(func.min(runs.runs.c.available_at))
+        available_at = runs.runs.c.available_at
+        # The condition is what lets databases use the index, which leaves out runs that do not wait.
+        self.first_ready = select(func.min(available_at)).where(
+            available_at.is_not(None)
+        )
         after = bindparam("after", type_=c.next_run_time.type)
         self.next_job = self.first_job.where(c.next_run_time > after)
-        self.next_ready = self.first_ready.where(runs.runs.c.available_at > after)
+        self.next_ready = self.first_ready.where(available_at > after)
         # Of jobs and ready runs at once, where both are in one database.
         self.first = select(
             self.first_job.scalar_subquery(), self.first_ready.scalar_subquery()
@@ -273,9 +276,9 @@ class ClaimPass:
     def _write(self) -> None:
         statements = self.statements
         if self._moved:
-            self.connection.execute(statements.move, self._moved)
+            statements.move.execute(self.connection, self._moved)
         if self._finished:
-            self.connection.execute(statements.finish, self._finished)
+            statements.finish.execute(self.connection, self._finished)
         if self._started:
             statements.runs.start_ready(self.runs_connection, self._started)
         if self._recorded:

@@ -100,7 +100,7 @@ def read_record(
             record.trigger = type(trigger).__qualname__
         else:
             record.trigger = str(trigger)
-    except Exception as exc:  # noqa: BLE001  # damaged bytes may raise anything
+    except Exception as exc:  # damaged bytes may raise anything
         record.error = record.error or _describe(exc)
     return record
 

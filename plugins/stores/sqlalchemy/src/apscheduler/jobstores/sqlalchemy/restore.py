@@ -79,7 +79,7 @@ class Restorer:
         """Return the job, or None if that fails, which is logged once per state."""
         try:
             return self.restore(job_id, data, timestamp)
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             self._set_aside(job_id, data, exc)
             return None
 
@@ -94,7 +94,7 @@ class Restorer:
         try:
             job = self._from_cache(job_id, data)
             set_next_run_time(job, timestamp)
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             self._set_aside(job_id, data, exc)
             return None
         if failure is not None:
@@ -108,7 +108,7 @@ class Restorer:
             return None
         try:
             job = self._load(data)
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:
             self._set_aside(job_id, data, exc, key=run_id)
             return None
         self._failures.pop(run_id, None)

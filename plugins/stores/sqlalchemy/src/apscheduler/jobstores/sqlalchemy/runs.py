@@ -15,13 +15,16 @@ from sqlalchemy import (
     distinct,
     func,
     insert,
+    literal_column,
+    null,
     or_,
     select,
     update,
 )
 
 from apscheduler.job import Job
-from apscheduler.jobstores.sqlalchemy.tables import AnyRow, to_row, to_run
+from apscheduler.jobstores.sqlalchemy.batches import Batch
+from apscheduler.jobstores.sqlalchemy.tables import ROW, AnyRow, to_row, to_run
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 from apscheduler.util import datetime_to_utc_timestamp
 
@@ -48,19 +51,19 @@ class RunTable:
         self.is_open = c.finished_at.is_(None)
         is_running = and_(self.is_open, c.state == RUNNING)
         self.record = [column for column in c if column.name not in INTERNAL]
-        self._insert = insert(runs)
+        self._insert = Batch(insert(runs), ROW)
         owned = and_(
             c.id == bindparam("_id"),
             c.node == bindparam("_node"),
             c.attempt == bindparam("_attempt"),
-            c.state == RUNNING,
+            c.state == literal_column(f"'{RUNNING}'"),
         )
-        self._complete = (
-            update(runs)
-            .where(owned)
-            .values({name: bindparam(name) for name in OUTCOME} | {"job_state": None})
-        )
-        self._forget = delete(runs).where(owned)
+        key = ("_id", "_node", "_attempt")
+        ended = update(runs).where(owned)
+        outcome: dict[str, Any] = {name: bindparam(name) for name in OUTCOME}
+        outcome["job_state"] = null()
+        self._complete = Batch(ended.values(outcome), (*key, *OUTCOME))
+        self._forget = Batch(delete(runs).where(owned), key)
         self._count = (
             select(c.job_id, func.count(distinct(c.claim_id)))
             .where(is_running, c.job_id.in_(bindparam("job_ids", expanding=True)))
@@ -108,7 +111,7 @@ class RunTable:
 
     def insert(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows made by ``to_row``."""
-        connection.execute(self._insert, rows)
+        self._insert.execute(connection, rows)
 
     def complete(
         self, connection: Connection, completions: Iterable[Completion]
@@ -126,9 +129,9 @@ class RunTable:
             else:
                 dropped.append(key)
         if kept:
-            connection.execute(self._complete, kept)
+            self._complete.execute(connection, kept)
         if dropped:
-            connection.execute(self._forget, dropped)
+            self._forget.execute(connection, dropped)
 
     def count_claims(
         self, connection: Connection, job_ids: Sequence[str]

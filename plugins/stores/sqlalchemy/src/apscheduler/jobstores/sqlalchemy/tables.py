@@ -106,6 +106,14 @@ def _qualified(table: Table) -> str:
     return f"{table.schema}_{table.name}" if table.schema else table.name
 
 
+# What ``to_row`` gives.
+ROW = (
+    *("id", "job_id", "state", "scheduled_time", "first_time", "count", "claim_id"),
+    *("node", "attempt", "available_at", "finished_at"),
+    *("max_attempts", "job_state", "history"),
+)
+
+
 def to_row(run: Run, job: Job, job_state: bytes | None) -> dict[str, Any]:
     """Return what to insert for a run; every run gives the same keys."""
     return {

@@ -84,7 +84,7 @@ class Occurrences:
             midnight = self._zone.midnight(found[0])
             if midnight is not None:
                 return midnight + timedelta(0, found[1])
-            earliest = found[0] + 1
+            earliest = found[0] - 2
         instant = to_instant(start) + (1 if later or start.microsecond else 0)
         return self._next_among_changes(max(instant, earliest * DAY_SECONDS))
 

@@ -1,0 +1,93 @@
+"""What is measured, and what the project aims at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DIRECTORY = Path(__file__).parent.parent / "workloads"
+
+
+@dataclass(frozen=True)
+class Faster:
+    """So many times faster than APScheduler 3.11.3."""
+
+    times: float
+
+    def is_met(self, value: float, ratio: float | None) -> bool:
+        return ratio is not None and ratio >= self.times
+
+    def __str__(self) -> str:
+        return f"≥ {self.times:g}x"
+
+
+@dataclass(frozen=True)
+class Below:
+    """Less than so much, whatever APScheduler 3.11.3 takes."""
+
+    limit: float
+    unit: str
+
+    def is_met(self, value: float, ratio: float | None) -> bool:
+        return value < self.limit
+
+    def __str__(self) -> str:
+        return f"< {self.limit:g} {self.unit}"
+
+
+Aim = Faster | Below
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A program in the directory of workloads."""
+
+    name: str
+    title: str
+    rounds: int = 5
+    aims: Mapping[str, Aim] = field(default_factory=dict)
+
+    @property
+    def program(self) -> Path:
+        return DIRECTORY / f"{self.name}.py"
+
+
+WORKLOADS = (
+    Workload(
+        "triggers",
+        "Next fire time",
+        aims={"cron, geometric mean": Faster(15)},
+    ),
+    Workload(
+        "backlog",
+        "Coalesced backlog of a one-second job, one pass",
+        aims={
+            "interval, 30 days": Below(5, "ms"),
+            "interval, 30 days: peak memory": Below(100, "kB"),
+            "cron, 30 days": Below(5, "ms"),
+            "cron, 30 days: peak memory": Below(100, "kB"),
+        },
+    ),
+    Workload(
+        "dispatch",
+        "One-shot jobs due at once, memory store, thread pool",
+        aims={"run a due job": Faster(2)},
+    ),
+    Workload(
+        "adding",
+        "Adding to a memory store",
+        rounds=3,
+        aims={"100,000 compared with 1,000": Below(1.1, "x")},
+    ),
+    Workload(
+        "sqlite",
+        "Recurring jobs due at once, SQLite file",
+        rounds=3,
+        aims={"run a due job": Faster(25)},
+    ),
+    Workload(
+        "startup",
+        "Start of a program, every plugin installed",
+        aims={"until the first run": Faster(1)},
+    ),
+    Workload("idle", "Lateness and steady load", rounds=3),
+)

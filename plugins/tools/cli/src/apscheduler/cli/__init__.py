@@ -1,0 +1,5 @@
+"""The ``apscheduler`` command."""
+
+from apscheduler.cli.main import main
+
+__all__ = ("main",)

@@ -1,0 +1,5 @@
+"""``python -m apscheduler.cli`` is the ``apscheduler`` command."""
+
+from apscheduler.cli.main import main
+
+main()

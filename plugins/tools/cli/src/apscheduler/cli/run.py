@@ -1,0 +1,213 @@
+"""``apscheduler run``: a scheduler as the program of a process, with signals and exit codes."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+import apscheduler
+from apscheduler.cli.reporter import Reporter
+from apscheduler.cli.shared import (
+    IMPORT_HELP,
+    LOG_LEVELS,
+    ConfigurationFailure,
+    Duration,
+    format_seconds,
+    make_importable,
+    set_up_logging,
+)
+from apscheduler.config import ConfigurationError, create_scheduler
+from apscheduler.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_SUBMITTED,
+    EVENT_SCHEDULER_SHUTDOWN,
+    EVENT_SCHEDULER_STARTED,
+    JobRangeEvent,
+)
+from apscheduler.schedulers.base import BaseScheduler
+
+ENDS = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
+
+# Schedulers that run on a loop that asyncio provides, and those whose loop belongs to another main program.
+ON_ASYNCIO = frozenset(
+    {"apscheduler.schedulers.asyncio", "apscheduler.schedulers.tornado"}
+)
+ELSEWHERE = frozenset(
+    f"apscheduler.schedulers.{name}" for name in ("gevent", "qt", "twisted")
+)
+
+
+@click.command(
+    help=f"""Run the jobs of CONFIG, an INI or TOML file, until the process gets SIGINT (Ctrl+C) or SIGTERM.
+
+    Runs that are going on are then finished; a second signal aborts them. {IMPORT_HELP}
+
+    Exit codes: 0 stopped as asked, 1 the scheduler could not start or go on, 2 CONFIG or the command line is wrong,
+    128 + signal aborted."""
+)
+@click.argument("config", type=click.Path())
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(),
+    metavar="DURATION",
+    help="Stop after this time: 10s, 5m, 1h30m, 2d.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    default="warning",
+    show_default=True,
+    help="Which log records to write to standard error.",
+)
+def run(config: str, seconds: float | None, log_level: str) -> None:
+    """Run a configuration."""
+    set_up_logging(log_level)
+    make_importable(config)
+    try:
+        scheduler = create_scheduler(config, default_type="blocking")
+    except ConfigurationError as exc:
+        raise ConfigurationFailure(exc) from exc
+    raise SystemExit(Runner(scheduler, config, seconds).run())
+
+
+class Runner:
+    """Runs one scheduler from start to end.
+
+    :param seconds: how long; None: until there is a signal
+    """
+
+    def __init__(self, scheduler: BaseScheduler, config: str, seconds: float | None):
+        self._scheduler = scheduler
+        self._config = config
+        self._seconds = seconds
+        self._reporter = Reporter(scheduler, Console())
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._signals: list[int] = []
+        self._going_on = 0
+        self._idle = threading.Condition()
+        self._modules = {cls.__module__ for cls in type(scheduler).__mro__}
+        self._stopper = threading.Thread(
+            target=self._stop_in_time, name="apscheduler stop", daemon=True
+        )
+
+    def run(self) -> int:
+        """Run the scheduler and return the exit code of the process."""
+        if foreign := self._modules & ELSEWHERE:
+            name = min(foreign).rpartition(".")[2]
+            raise click.ClickException(
+                f"The scheduler {name!r} belongs into a program with a loop of its own and cannot be run by this "
+                "command; leave out [apscheduler.scheduler], or choose blocking, background or asyncio"
+            )
+        zone = self._scheduler.timezone
+        self._reporter.say(
+            f"APScheduler {apscheduler.__version__} runs {self._config}, times are in {zone}. "
+            + (
+                f"It stops after {format_seconds(self._seconds)}."
+                if self._seconds
+                else "Stop it with Ctrl+C."
+            )
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle_signal)
+        self._scheduler.add_listener(
+            self._take_started, EVENT_SCHEDULER_STARTED | EVENT_SCHEDULER_SHUTDOWN
+        )
+        self._scheduler.add_listener(self._count, EVENT_JOB_SUBMITTED | ENDS)
+        try:
+            self._drive()
+        except ConfigurationError as exc:
+            self._reporter.close()
+            raise ConfigurationFailure(exc) from exc
+        except Exception as exc:
+            self._reporter.close()
+            if self._scheduler._logger.isEnabledFor(10):
+                raise
+            raise click.ClickException(
+                f"The scheduler cannot run: {type(exc).__name__}: {exc}"
+            ) from exc
+        self._stop.set()
+        self._stopper.join()
+        self._summarise()
+        self._reporter.close()
+        return 0
+
+    def _drive(self) -> None:
+        """Start the scheduler and return when it has been shut down."""
+        if self._modules & ON_ASYNCIO:
+            asyncio.run(self._drive_on_loop())
+            return
+        self._scheduler.start()
+        self._ended.wait()
+
+    async def _drive_on_loop(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self._scheduler.add_listener(
+            lambda event: loop.call_soon_threadsafe(ended.set),
+            EVENT_SCHEDULER_SHUTDOWN,
+        )
+        self._scheduler.start()
+        await ended.wait()
+
+    def _take_started(self, event: Any) -> None:
+        if event.code == EVENT_SCHEDULER_STARTED:
+            self._stopper.start()
+        else:
+            self._ended.set()
+            self._stop.set()
+
+    def _count(self, event: Any) -> None:
+        """Keep in mind how many runs are going on."""
+        if isinstance(event, JobRangeEvent):
+            return
+        with self._idle:
+            if event.code == EVENT_JOB_SUBMITTED:
+                self._going_on += len(event.scheduled_run_times)
+            else:
+                self._going_on -= 1
+            self._idle.notify_all()
+
+    # Stopping
+
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+        if len(self._signals) > 1:
+            for child in multiprocessing.active_children():
+                child.kill()
+            os._exit(128 + number)
+        self._stop.set()
+
+    def _stop_in_time(self) -> None:
+        """Wait for a signal, or for the time to be over, and shut the scheduler down."""
+        self._stop.wait(self._seconds)
+        if self._ended.is_set():
+            return
+        if self._going_on > 0:
+            self._reporter.say(
+                "Stopping when the runs that are going on have ended; press Ctrl+C (again) to abort them."
+            )
+        if self._modules & ON_ASYNCIO:
+            # An event loop cannot wait, so its shutdown would cancel what is going on.
+            self._scheduler.pause()
+            with self._idle:
+                self._idle.wait_for(lambda: self._going_on <= 0)
+        self._scheduler.shutdown()
+
+    def _summarise(self) -> None:
+        counts = self._reporter.counts
+        failed = counts[EVENT_JOB_ERROR] + counts[EVENT_JOB_LOST]
+        ran = counts[EVENT_JOB_EXECUTED] + failed
+        text = f"Stopped after {ran} run{'' if ran == 1 else 's'}"
+        self._reporter.say(
+            f"{text}, {failed} of them failed." if failed else f"{text}."
+        )

@@ -1,0 +1,90 @@
+"""What the commands have in common: the CONFIG argument, exit codes, errors, times as text."""
+
+import logging
+import os
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apscheduler.config import ConfigurationError
+
+# Exit codes. A signal that aborts gives 128 + its number, as shells have it.
+FAILURE = 1
+USAGE = 2
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+DURATION = re.compile(
+    r"(?:(?P<d>\d+(?:\.\d+)?)d)?(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+)
+UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+IMPORT_HELP = "Functions are imported as if by a script beside CONFIG: its directory and the current one are looked at first."
+
+
+class ConfigurationFailure(click.ClickException):
+    """A configuration that cannot be used, said without a traceback."""
+
+    exit_code = USAGE
+
+    def __init__(self, error: ConfigurationError):
+        lines = [str(problem) for problem in error.problems]
+        super().__init__("\n       ".join(lines))
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """A span of time such as ``10s``, ``5m``, ``1h30m`` or ``2d``; a bare number means seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number of seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = DURATION.fullmatch(value.strip().lower())
+        if not value.strip() or match is None:
+            self.fail(
+                f"{value!r} is not a duration: write for example 10s, 5m, 1h30m or 2d",
+                param,
+                ctx,
+            )
+        parts = match.groupdict()
+        return sum(float(parts[u]) * UNIT_SECONDS[u] for u in parts if parts[u])
+
+
+def make_importable(config: str) -> None:
+    """Let functions beside the configuration file, and in the current directory, be imported."""
+    for directory in (os.getcwd(), str(Path(config).resolve().parent)):
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+
+
+def set_up_logging(level: str) -> None:
+    """Write log records of this level and above to standard error."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def format_time(time: datetime, now: datetime) -> str:
+    """Return the time of day, with the date unless it is that of ``now``; both in the same zone."""
+    if time.date() == now.date():
+        return time.strftime("%H:%M:%S")
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a span of time in a form that is easy to read."""
+    if seconds < 60:
+        return (
+            f"{seconds:.2f} s" if seconds < 10 and seconds % 1 else f"{seconds:.0f} s"
+        )
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,245 @@
+"""The promises of a store that several schedulers use."""
+
+import threading
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from apscheduler.jobstores.contract import (
+    Claim,
+    NativeJobStore,
+)
+from apscheduler.nodes import Identity, Node
+from apscheduler.runs import RunState
+from apscheduler.testing.jobs import add, make_stored_job
+from apscheduler.testing.jobstores.basic import (
+    T0,
+    TICK,
+    JobStoreContract,
+)
+from apscheduler.testing.jobstores.requests import (
+    EVERYTHING,
+    LEASE,
+    claim,
+    claimed_ids,
+    completions,
+    run_again,
+    run_once,
+    states,
+)
+
+
+class SharingContract(JobStoreContract):
+    """Several schedulers on one storage, and what becomes of the runs of those that die."""
+
+    @pytest.fixture
+    def both(
+        self, store: NativeJobStore, request: pytest.FixtureRequest
+    ) -> tuple[NativeJobStore, NativeJobStore]:
+        """Return two stores on the same storage."""
+        if not store.shareable:
+            pytest.skip("this store cannot be shared")
+        return store, request.getfixturevalue("other_store")
+
+    def test_a_fire_is_claimed_through_one_of_two_stores(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        store.add_job(make_stored_job("a", T0))
+
+        batches = [claim(other, Identity()), claim(store, Identity())]
+
+        assert [claimed_ids(batch) for batch in batches] == [["a"], []]
+
+    def test_instances_are_counted_over_all_schedulers(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        store.add_job(make_stored_job("a", T0))
+        claim(store, Identity(), plan=run_again)
+
+        (found,) = claim(other, Identity(), T0 + TICK).claims
+
+        assert found.skipped
+
+    def test_a_change_fails_when_another_store_was_faster(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        store.add_job(make_stored_job("a", T0))
+        stored = store.read_job("a")
+        assert stored is not None
+        other.update_job(make_stored_job("a", T0, name="theirs"))
+
+        assert not store.change_job(stored, {"name": "mine"})
+
+        assert [job.name for job in store.get_all_jobs()] == ["theirs"]
+
+    def test_threads_claim_every_fire_exactly_once(
+        self, store: NativeJobStore, request: pytest.FixtureRequest
+    ) -> None:
+        stores = [store, store]
+        if store.shareable:
+            stores.append(request.getfixturevalue("other_store"))
+        store.add_jobs([make_stored_job(f"{n:02}", T0) for n in range(40)])
+        claimed: list[tuple[str, datetime]] = []
+        barrier = threading.Barrier(len(stores))
+
+        def work(store: NativeJobStore) -> None:
+            me = Identity()
+            barrier.wait(20)
+            while True:
+                batch = claim(store, me, T0 + 4 * TICK, run_again, limit=7)
+                if not batch.claims and not batch.more:
+                    return
+                outcomes = []
+                for found in batch.claims:
+                    claimed.extend((found.job.id, time) for time in found.run_times)
+                    claimed.extend(
+                        (found.job.id, time)
+                        for time in found.plan.run_times
+                        if found.skipped
+                    )
+                    outcomes += completions(found, me)
+                store.complete(outcomes)
+
+        threads = [threading.Thread(target=work, args=(s,)) for s in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(50)
+
+        expected = {(f"{n:02}", T0 + t * TICK): 1 for n in range(40) for t in range(5)}
+        assert Counter(claimed) == expected
+
+    def claimed_by_dead(
+        self, store: NativeJobStore, dead: Identity, **options: Any
+    ) -> Claim:
+        """Have a node claim the last run of a job, whose lease ends 20 seconds later."""
+        store.add_job(make_stored_job("a", T0, **options))
+        batch = claim(store, dead, plan=run_once, lease_until=T0 + LEASE)
+        return batch.claims[0]
+
+    def test_runs_of_a_node_whose_lease_is_over_are_lost(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        dead, me = Identity(), Identity()
+        found = self.claimed_by_dead(store, dead)
+
+        early = other.take_over(me.node, T0 + LEASE)
+        taken = other.take_over(me.node, T0 + LEASE + TICK)
+        again = other.take_over(me.node, T0 + LEASE + TICK)
+
+        assert (early, again) == ([], [])
+        (run,) = taken
+        assert (run.id,) == found.run_times.run_ids
+        assert (run.job_id, run.state, run.scheduled_time) == ("a", RunState.LOST, T0)
+        (stored,) = store.get_runs(EVERYTHING, 10)
+        assert (stored.state, stored.finished_at) == (RunState.LOST, T0 + LEASE + TICK)
+
+    def test_a_node_that_comes_back_does_not_change_what_was_recorded(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        dead, me = Identity(), Identity()
+        found = self.claimed_by_dead(store, dead, on_lost="retry")
+        other.take_over(me.node, T0 + 2 * LEASE)
+
+        store.complete(completions(found, dead))
+        store.hand_back([found])
+        assert states(store) == [RunState.READY]
+        (retried,) = claim(other, me, T0 + 2 * LEASE).claims
+        store.complete(completions(found, dead))
+        assert states(store) == [RunState.RUNNING]
+        other.complete(completions(retried, me))
+
+        (run,) = store.get_runs(EVERYTHING, 10)
+        assert (run.state, run.node, run.attempt) == (
+            *(RunState.SUCCEEDED, me.node.id),
+            2,
+        )
+
+    def test_a_lost_run_is_retried_if_its_job_asks_for_that(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        now = T0
+        owner = Identity()
+        first = self.claimed_by_dead(store, owner, on_lost="retry", max_attempts=2)
+
+        now += 2 * LEASE
+        (run,) = other.take_over(Identity().node, now)
+        assert (run.state, run.attempt, run.available_at) == (RunState.READY, 2, now)
+        (retried,) = claim(other, Identity(), now, lease_until=now + LEASE).claims
+
+        assert retried.ready
+        assert retried.job.func is add, "the job is gone, its copy is not"
+        assert retried.run_times.run_ids == first.run_times.run_ids
+        assert retried.run_times.attempt == 2
+        (run,) = store.take_over(Identity().node, now + 2 * LEASE)
+        assert (run.state, run.attempt) == (RunState.LOST, 2)
+
+    def test_a_renewed_lease_keeps_runs_from_being_taken(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        alive = Identity()
+        self.claimed_by_dead(store, alive)
+
+        store.renew_lease(alive.node, T0 + 3 * LEASE)
+
+        assert other.take_over(Identity().node, T0 + 2 * LEASE) == []
+        assert states(store) == [RunState.RUNNING]
+
+    def test_a_node_does_not_take_its_own_runs(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, _ = both
+        me = Identity()
+        self.claimed_by_dead(store, me)
+
+        assert store.take_over(me.node, T0 + 9 * LEASE) == []
+
+    def test_a_node_whose_process_is_gone_is_dead_at_once(
+        self,
+        both: tuple[NativeJobStore, NativeJobStore],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        store, other = both
+        dead, alive = Identity(), Identity()
+        self.claimed_by_dead(store, dead)
+        store.add_job(make_stored_job("b", T0))
+        claim(store, alive, lease_until=T0 + LEASE)
+        monkeypatch.setattr(Node, "is_gone", lambda node: node.id == dead.node.id)
+
+        taken = other.take_over(Identity().node, T0)
+
+        assert [run.job_id for run in taken] == ["a"]
+
+    def test_a_dropped_lease_leaves_nothing_to_take(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        me = Identity()
+        found = self.claimed_by_dead(store, me)
+        store.complete(completions(found, me))
+
+        store.drop_lease(me.node)
+
+        assert other.take_over(Identity().node, T0 + 9 * LEASE) == []
+        assert states(store) == [RunState.SUCCEEDED]
+
+    def test_a_lost_run_frees_its_instance(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        store.add_job(make_stored_job("a", T0))
+        claim(store, Identity(), lease_until=T0 + LEASE)
+        now = T0 + timedelta(minutes=1)
+
+        other.take_over(Identity().node, now)
+
+        assert not claim(other, Identity(), now).claims[0].skipped

@@ -1,0 +1,19 @@
+"""The contract of schedulers."""
+
+from apscheduler.testing.schedulers.harness import (
+    BlockingHarness,
+    EventLog,
+    SchedulerHarness,
+)
+from apscheduler.testing.schedulers.life_cycle import LifeCycleContract
+from apscheduler.testing.schedulers.loop import LoopContract
+from apscheduler.testing.schedulers.stopping import StoppingContract
+
+__all__ = ("BlockingHarness", "EventLog", "SchedulerContract", "SchedulerHarness")
+
+
+class SchedulerContract(LifeCycleContract, LoopContract, StoppingContract):
+    """What every scheduler promises. A subclass has a fixture ``harness``, which yields a :class:`SchedulerHarness`.
+
+    What goes on inside stores, executors and triggers is the matter of their contracts.
+    """

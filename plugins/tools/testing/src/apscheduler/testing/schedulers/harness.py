@@ -1,0 +1,149 @@
+"""What the contract of schedulers needs to know of a scheduler: how to run it, and how to wait beside it."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+from apscheduler.events import EVENT_SCHEDULER_STARTED, SchedulerEvent
+from apscheduler.schedulers import SchedulerNotRunningError
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.testing.clock import find_work
+from apscheduler.testing.jobs import PATIENCE
+
+LOOK_SECONDS = 0.001
+
+
+class SchedulerHarness:
+    """Makes schedulers of one class and runs them; this one suits classes whose ``start()`` returns.
+
+    One with an event loop runs it in a thread, or in ``pump()``, and overrides ``call()`` accordingly.
+
+    :param scheduler_class: the class to be tested
+    :param options: configuration of all schedulers that are made
+    """
+
+    def __init__(self, scheduler_class: type[BaseScheduler], **options: Any):
+        self.scheduler_class = scheduler_class
+        self.options = {"timezone": UTC, **options}
+        self._made: list[BaseScheduler] = []
+
+    def make(self, **options: Any) -> BaseScheduler:
+        """Return a new scheduler; it is shut down when the harness is closed."""
+        scheduler = self.scheduler_class(**{**self.options, **options})
+        self._made.append(scheduler)
+        return scheduler
+
+    def make_event(self) -> Any:
+        """Return what works like a ``threading.Event`` for plain functions that run as jobs."""
+        return threading.Event()
+
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function where the program that owns the scheduler runs, and return its result."""
+        return func(*args, **kwargs)
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        """Start the scheduler and return when it has been started; its loop is turning then.
+
+        :raises Exception: whatever ``start()`` raises
+        """
+        self.call(scheduler.start, paused=paused)
+
+    def shutdown(self, scheduler: BaseScheduler, wait: bool | float = True) -> None:
+        """Shut the scheduler down; unless ``wait`` is False, return when that is complete.
+
+        :raises Exception: whatever ``shutdown()`` raises
+        """
+        self.call(scheduler.shutdown, wait)
+
+    def pump(self) -> None:
+        """Let others go on for a moment."""
+        time.sleep(LOOK_SECONDS)
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until a condition holds.
+
+        :raises TimeoutError: if that takes too long; says what was waited for
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Waited {PATIENCE} seconds in vain: {what}")
+            self.pump()
+
+    def settle(self, scheduler: BaseScheduler) -> None:
+        """Wait until the scheduler has nothing more to do at the time its clock shows."""
+        self.wait_until(lambda: find_work(scheduler) is None, "nothing is left to do")
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for scheduler in self._made:
+            if scheduler.running:
+                try:
+                    self.shutdown(scheduler)
+                except SchedulerNotRunningError:
+                    pass  # a job was faster
+
+
+class BlockingHarness(SchedulerHarness):
+    """Runs schedulers whose ``start()`` returns at the end, each in a thread."""
+
+    def __init__(self, scheduler_class: type[BaseScheduler], **options: Any):
+        super().__init__(scheduler_class, **options)
+        self.threads: list[threading.Thread] = []
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        is_decided = threading.Event()
+        failures: list[BaseException] = []
+
+        def is_started(event: SchedulerEvent) -> None:
+            if threading.current_thread() is thread:
+                is_decided.set()
+
+        def run() -> None:
+            try:
+                scheduler.start(paused=paused)
+            except BaseException as exc:
+                failures.append(exc)
+            finally:
+                is_decided.set()
+
+        thread = threading.Thread(target=run, name="Blocking scheduler")
+        scheduler.add_listener(is_started, EVENT_SCHEDULER_STARTED)
+        try:
+            thread.start()
+            assert is_decided.wait(PATIENCE), "start() neither started nor failed"
+        finally:
+            scheduler.remove_listener(is_started)
+        if failures:
+            thread.join(PATIENCE)
+            raise failures[0]
+        self.threads.append(thread)
+
+    def close(self) -> None:
+        super().close()
+        for thread in self.threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "start() has not returned after shutdown()"
+
+
+class EventLog:
+    """A listener that keeps the events it is told of, and the threads it is told in."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, event: SchedulerEvent) -> None:
+        self.threads.append(threading.current_thread())
+        self.events.append(event)
+
+    @property
+    def codes(self) -> list[int]:
+        """The codes of the events, in order."""
+        return [event.code for event in self.events]
+
+    def count(self, code: int) -> int:
+        """Return how many events with this code there were."""
+        return self.codes.count(code)

@@ -1,0 +1,71 @@
+"""Every example runs, as its own program or distribution."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+TRIGGER = EXAMPLES / "third_party_trigger"
+
+
+def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
+    """Return what a Python command prints, if it succeeds within the time of a test."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *map(str, command)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the third-party trigger installed into it, as pip does."""
+    target = tmp_path_factory.mktemp("installed")
+    options = ["--no-index", "--no-deps", "--no-build-isolation", "--no-compile"]
+    pip = ["-m", "pip", "install", "-q", "--root-user-action=ignore", *options]
+    run(*pip, "--target", target, TRIGGER, cwd=target)
+    return target
+
+
+def test_first_steps_ticks_and_stops(tmp_path: Path) -> None:
+    lines = run(EXAMPLES / "first_steps.py", cwd=tmp_path).splitlines()
+
+    assert [line for line in lines if line.startswith("It is ")]
+    assert lines[-2:] == ["Time to go", "Stopped"]
+
+
+def test_asyncio_application_runs_coroutines_and_functions(tmp_path: Path) -> None:
+    lines = run(EXAMPLES / "asyncio_application.py", cwd=tmp_path).splitlines()
+
+    assert {"Hello you", "Working beside the loop"} <= set(lines)
+    assert lines[-1] == "Stopped"
+
+
+def test_third_party_trigger_keeps_the_promises_of_triggers(installed: Path) -> None:
+    test = TRIGGER / "test_noon_trigger.py"
+    options = ["-q", "-c", os.devnull, "--rootdir", TRIGGER, "-p", "no:cacheprovider"]
+
+    assert " passed" in run("-m", "pytest", *options, test, cwd=installed, path=installed)
+
+
+def test_third_party_trigger_is_found_by_its_name(installed: Path) -> None:
+    command = ["-m", "apscheduler.cli", "check", TRIGGER / "lunch.ini"]
+
+    output = run(*command, cwd=installed, path=installed)
+
+    assert "noon" in output
+    assert "12:00:00" in output

@@ -20,12 +20,10 @@ def work(threads: list[str]) -> None:
 async def main() -> None:
     done = asyncio.Event()
     threads: list[str] = []
-    scheduler = AsyncIOScheduler()
-    scheduler.start()
-    scheduler.add_job(work, args=[threads])
-    scheduler.add_job(greet, "interval", seconds=1, args=["you", done])
-    await asyncio.wait_for(done.wait(), 20)
-    scheduler.shutdown()
+    async with AsyncIOScheduler() as scheduler:
+        scheduler.add_job(work, args=[threads])
+        scheduler.add_job(greet, "interval", seconds=1, args=["you", done])
+        await asyncio.wait_for(done.wait(), 20)
     print("Stopped")
 
 

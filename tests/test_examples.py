@@ -35,7 +35,12 @@ def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with the third-party trigger installed into it, as pip does."""
     target = tmp_path_factory.mktemp("installed")
-    options = ["--no-index", "--no-deps", "--no-build-isolation", "--no-compile"]
+    options: list[str | Path] = [
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-compile",
+    ]
     pip = ["-m", "pip", "install", "-q", "--root-user-action=ignore", *options]
     run(*pip, "--target", target, TRIGGER, cwd=target)
     return target
@@ -57,13 +62,28 @@ def test_asyncio_application_runs_coroutines_and_functions(tmp_path: Path) -> No
 
 def test_third_party_trigger_keeps_the_promises_of_triggers(installed: Path) -> None:
     test = TRIGGER / "test_noon_trigger.py"
-    options = ["-q", "-c", os.devnull, "--rootdir", TRIGGER, "-p", "no:cacheprovider"]
+    options: list[str | Path] = [
+        "-q",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        TRIGGER,
+        "-p",
+        "no:cacheprovider",
+    ]
 
-    assert " passed" in run("-m", "pytest", *options, test, cwd=installed, path=installed)
+    assert " passed" in run(
+        "-m", "pytest", *options, test, cwd=installed, path=installed
+    )
 
 
 def test_third_party_trigger_is_found_by_its_name(installed: Path) -> None:
-    command = ["-m", "apscheduler.cli", "check", TRIGGER / "lunch.ini"]
+    command: list[str | Path] = [
+        "-m",
+        "apscheduler.cli",
+        "check",
+        TRIGGER / "lunch.ini",
+    ]
 
     output = run(*command, cwd=installed, path=installed)
 

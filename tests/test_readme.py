@@ -1,4 +1,4 @@
-"""The README agrees with the examples and plugins. Its commands and programs run in ``test_documentation.py``."""
+"""The README agrees with the examples and plugins. Its commands and programs run in ``test_documentation_examples.py``."""
 
 import re
 import tomllib
@@ -44,7 +44,9 @@ def test_files_are_shown_as_they_are(path: str) -> None:
 
 
 def test_plugin_table_lists_every_plugin_with_its_names() -> None:
-    rows = re.findall(r"^\| (\w+) \|(.*?)\| `(apscheduler-[\w-]+)` \|", README, re.M)
+    rows = re.findall(
+        r"^\| (\w+) \|(.*?)\| `(apscheduler-[\w-]+)` \|", README, re.MULTILINE
+    )
     listed = {
         distribution: (kind, set(re.findall(r"`(\w+)`", names)))
         for kind, names, distribution in rows

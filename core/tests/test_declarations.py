@@ -1,6 +1,8 @@
 """Declared jobs: every store holds what the configuration says, whoever starts, in whatever order."""
 
+import json
 import logging
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -654,19 +656,33 @@ def test_what_a_start_did_is_logged(
 # With a store that several processes share
 
 SHARED = """
-import sys, json
+import json, multiprocessing
 from apscheduler.config import create_scheduler
-from apscheduler.events import *
-scheduler = create_scheduler("jobs.ini")
-counts = {EVENT_JOB_ADDED: 0, EVENT_JOB_MODIFIED: 0, EVENT_JOB_REMOVED: 0}
-def count(event): counts[event.code] += 1
-scheduler.add_listener(count, EVENT_JOB_ADDED | EVENT_JOB_MODIFIED | EVENT_JOB_REMOVED)
-print("ready", flush=True)
-sys.stdin.readline()
-scheduler.start(paused=True)
-print(json.dumps([*counts.values()]), flush=True)
-sys.stdin.readline()
-scheduler.shutdown()
+from apscheduler.events import EVENT_JOB_ADDED, EVENT_JOB_MODIFIED, EVENT_JOB_REMOVED
+import apscheduler.executors.pool, apscheduler.jobstores.sqlalchemy, apscheduler.triggers.interval
+
+CODES = EVENT_JOB_ADDED, EVENT_JOB_MODIFIED, EVENT_JOB_REMOVED
+
+def start(barrier, results):
+    scheduler = create_scheduler("jobs.ini")
+    codes = []
+    scheduler.add_listener(lambda event: codes.append(event.code), sum(CODES))
+    barrier.wait(60)
+    scheduler.start(paused=True)
+    results.put([codes.count(code) for code in CODES])
+    barrier.wait(60)
+    scheduler.shutdown()
+
+context = multiprocessing.get_context("fork")  # they need not import everything again
+barrier, results = context.Barrier(8), context.SimpleQueue()
+processes = [context.Process(target=start, args=(barrier, results)) for _ in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+assert all(process.exitcode == 0 for process in processes)
+counts = [results.get() for _ in processes]
+print(json.dumps([sum(column) for column in zip(*counts)]))
 """
 
 SHARED_INI = """
@@ -685,6 +701,8 @@ def _section(name: str, seconds: int, func: str = "declared_functions:tick") -> 
 
 @pytest.fixture
 def start_eight(tmp_path: Path) -> Callable[[int, str], list[int]]:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this platform cannot fork")
     pytest.importorskip("apscheduler.jobstores.sqlalchemy")
     pytest.importorskip("apscheduler.triggers.interval")
     pytest.importorskip("apscheduler.schedulers.background")
@@ -694,41 +712,15 @@ def start_eight(tmp_path: Path) -> Callable[[int, str], list[int]]:
         """Return how many jobs were added, changed and removed, by all processes together."""
         text = SHARED_INI.format(version=version, sections=sections)
         (tmp_path / "jobs.ini").write_text(text)
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", SHARED],
-                cwd=tmp_path,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for _ in range(8)
-        ]
-        try:
-            for process in processes:
-                assert process.stdout and process.stdout.readline() == "ready\n"
-            _tell(processes)
-            totals = [0, 0, 0]
-            for process in processes:
-                assert process.stdout
-                line = process.stdout.readline()
-                totals = [a + b for a, b in zip(totals, eval(line), strict=True)]
-            _tell(processes)
-            assert [process.wait(30) for process in processes] == [0] * 8
-        finally:
-            for process in processes:
-                process.kill()
-                process.communicate()
+        command = [sys.executable, "-c", SHARED]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=55
+        )
+        assert done.returncode == 0, done.stderr
+        totals: list[int] = json.loads(done.stdout)
         return totals
 
     return start_eight
-
-
-def _tell(processes: list[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
 
 
 def test_eight_processes_that_start_at_once_behave_like_one(
@@ -739,7 +731,9 @@ def test_eight_processes_that_start_at_once_behave_like_one(
     (tmp_path / "declared_functions.py").write_text("def tick(): ...\ndef new(): ...")
     second = start_eight(
         2,
-        _section("a", 2) + _section("b", 1) + _section("d", 1, "declared_functions:new"),
+        _section("a", 2)
+        + _section("b", 1)
+        + _section("d", 1, "declared_functions:new"),
     )
 
     assert (first, second) == ([3, 0, 0], [1, 1, 1])

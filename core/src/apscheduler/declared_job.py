@@ -102,9 +102,13 @@ class DeclaredJob:
         self.problems.add(self.section, key, text, value)
 
     def _report_exception(self, exc: Exception, default_key: str | None) -> None:
-        """Report under the key that the exception speaks of."""
-        words = set(re.findall(r"\w+", str(exc)))
-        named = [key for key in self._given if key in words and key not in ("trigger",)]
+        """Report under the key that the exception speaks of, by name or by value."""
+        message = str(exc)
+        words = set(re.findall(r"\w+", message))
+        keys = [key for key in self._given if key != "trigger"]
+        named = [key for key in keys if key in words] or [
+            key for key in keys if repr(str(self._given[key])) in message
+        ]
         key = named[0] if len(named) == 1 else default_key
         value = self._given.get(key, NOTHING) if key else NOTHING
         self._report(key, exc, value)

@@ -96,6 +96,19 @@ def copied(value: Any) -> Any:
     return value
 
 
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a configuration, empty if it is not there.
+
+    :raises AttributeError: if it is no mapping (the type that APScheduler 3 raised)
+    """
+    value = config.get(name, {})
+    if not isinstance(value, Mapping):
+        raise AttributeError(
+            f"{name!r} must map names to their configurations, but is a {type(value).__name__}: {value!r}"
+        )
+    return value
+
+
 def job_defaults(config: Mapping[str, Any], logger: logging.Logger) -> dict[str, Any]:
     """Return the defaults for job options, converted.
 

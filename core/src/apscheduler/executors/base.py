@@ -243,7 +243,7 @@ class _RunReport:
     def is_missed(self, index: int, run_time: datetime) -> bool:
         """Return whether the run is too late; then it is reported."""
         grace_seconds = self.job.misfire_grace_time
-        if grace_seconds is None:
+        if grace_seconds is None or getattr(self.run_times, "is_ready", False):
             return False
         late = datetime.now(timezone.utc) + self.offset - run_time  # noqa: UP017  # the name that tests patch
         if late <= timedelta(seconds=grace_seconds):

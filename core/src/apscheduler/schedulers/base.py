@@ -6,31 +6,37 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
 from threading import TIMEOUT_MAX, RLock
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from tzlocal import get_localzone
 
 from apscheduler.clock import CallableClock, Clock
-from apscheduler.declarations import Declarations
 from apscheduler.engine import Engine
 from apscheduler.events import (
     EVENT_ALL,
+    EVENT_ALL_JOBS_REMOVED,
     EVENT_EXECUTOR_ADDED,
+    EVENT_EXECUTOR_REMOVED,
     EVENT_JOB_ADDED,
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
     EVENT_JOB_LOST,
+    EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
+    EVENT_JOB_SUBMITTED,
     EVENT_JOBSTORE_ADDED,
+    EVENT_JOBSTORE_REMOVED,
     EVENT_SCHEDULER_PAUSED,
     EVENT_SCHEDULER_RESUMED,
     EVENT_SCHEDULER_SHUTDOWN,
+    EVENT_SCHEDULER_START,
     EVENT_SCHEDULER_STARTED,
     JobEvent,
     JobExecutionEvent,
     JobRangeEvent,
+    JobSubmissionEvent,
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
@@ -58,11 +64,36 @@ from apscheduler.settings import (
     describe_unprefixed,
     job_defaults,
     nest,
+    section,
     warn_unknown,
 )
 from apscheduler.util import astimezone, maybe_ref
 
+if TYPE_CHECKING:
+    from apscheduler.declarations import Declarations
+
+# Programs written for APScheduler 3 import these names from here, too.
 __all__ = (
+    "EVENT_ALL",
+    "EVENT_ALL_JOBS_REMOVED",
+    "EVENT_EXECUTOR_ADDED",
+    "EVENT_EXECUTOR_REMOVED",
+    "EVENT_JOBSTORE_ADDED",
+    "EVENT_JOBSTORE_REMOVED",
+    "EVENT_JOB_ADDED",
+    "EVENT_JOB_ERROR",
+    "EVENT_JOB_EXECUTED",
+    "EVENT_JOB_LOST",
+    "EVENT_JOB_MAX_INSTANCES",
+    "EVENT_JOB_MISSED",
+    "EVENT_JOB_MODIFIED",
+    "EVENT_JOB_REMOVED",
+    "EVENT_JOB_SUBMITTED",
+    "EVENT_SCHEDULER_PAUSED",
+    "EVENT_SCHEDULER_RESUMED",
+    "EVENT_SCHEDULER_SHUTDOWN",
+    "EVENT_SCHEDULER_START",
+    "EVENT_SCHEDULER_STARTED",
     "STATE_PAUSED",
     "STATE_RUNNING",
     "STATE_STOPPED",
@@ -71,9 +102,13 @@ __all__ = (
     "BaseScheduler",
     "ConflictingIdError",
     "Job",
+    "JobEvent",
+    "JobExecutionEvent",
     "JobLookupError",
+    "JobSubmissionEvent",
     "MaxInstancesReachedError",
     "SchedulerAlreadyRunningError",
+    "SchedulerEvent",
     "SchedulerNotRunningError",
 )
 
@@ -118,7 +153,8 @@ class BaseScheduler(JobMethods):
         self._hears_all = True
         # Events that listeners have not been told of completely.
         self._being_told: list[SchedulerEvent] = []
-        # Whether a start or a shutdown is under way; protected by the lock of the stores.
+        # Whether a start or a shutdown is under way; like changes of the state protected by this lock.
+        self._state_lock = self._create_lock()
         self._is_starting = self._is_shutting_down = False
         self._unsubscribe_clock: Callable[[], None] = _nothing
         self.state = STATE_STOPPED
@@ -176,17 +212,17 @@ class BaseScheduler(JobMethods):
         self._clock = maybe_ref(config.get("clock")) or self._default_clock
         if not isinstance(self._clock, Clock):
             raise TypeError(f"'clock' must be a Clock, got {self._clock!r}")
-        self._job_defaults = job_defaults(config.get("job_defaults", {}), self._logger)
+        self._job_defaults = job_defaults(section(config, "job_defaults"), self._logger)
         self._executors.clear()
-        for alias, value in config.get("executors", {}).items():
+        for alias, value in section(config, "executors").items():
             executor = self._create_configured("executor", alias, value)
             self.add_executor(executor, alias)
         self._jobstores.clear()
         self._engine.remove_all()
-        for alias, value in config.get("jobstores", {}).items():
+        for alias, value in section(config, "jobstores").items():
             jobstore = self._create_configured("jobstore", alias, value)
             self.add_jobstore(jobstore, alias)
-        self._declarations = Declarations.from_config(config)
+        self._declarations = _declarations_of(config)
 
     def _create_lock(self) -> Any:
         """Return a reentrant lock that fits the threads of this scheduler."""
@@ -208,7 +244,7 @@ class BaseScheduler(JobMethods):
         :raises SchedulerAlreadyRunningError: if the scheduler is running, or still being shut down
         :raises RuntimeError: under uWSGI with threads switched off
         """
-        with self._jobstores_lock:
+        with self._state_lock:
             if self.state != STATE_STOPPED:
                 raise SchedulerAlreadyRunningError
             if self._is_starting or self._is_shutting_down:
@@ -216,7 +252,9 @@ class BaseScheduler(JobMethods):
             self._is_starting = True
         try:
             self._start_components()
-            with self._jobstores_lock:  # from here on, jobs that are added are no longer pending
+            with (
+                self._jobstores_lock
+            ):  # from here on, jobs that are added are no longer pending
                 self.state = STATE_PAUSED if paused else STATE_RUNNING
                 late = list(self._pending_jobs)
                 self._pending_jobs.clear()
@@ -294,7 +332,7 @@ class BaseScheduler(JobMethods):
 
         :raises SchedulerNotRunningError: if the scheduler is not running
         """
-        with self._jobstores_lock:
+        with self._state_lock:
             if self.state == STATE_STOPPED:
                 raise SchedulerNotRunningError
             self.state = STATE_STOPPED
@@ -336,10 +374,7 @@ class BaseScheduler(JobMethods):
 
         :raises SchedulerNotRunningError: if the scheduler is not running
         """
-        if self.state == STATE_STOPPED:
-            raise SchedulerNotRunningError
-        if self.state == STATE_RUNNING:
-            self.state = STATE_PAUSED
+        if self._change_state(STATE_RUNNING, STATE_PAUSED):
             self._logger.info("Paused scheduler job processing")
             self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_PAUSED))
 
@@ -348,13 +383,20 @@ class BaseScheduler(JobMethods):
 
         :raises SchedulerNotRunningError: if the scheduler is not running
         """
-        if self.state == STATE_STOPPED:
-            raise SchedulerNotRunningError
-        if self.state == STATE_PAUSED:
-            self.state = STATE_RUNNING
+        if self._change_state(STATE_PAUSED, STATE_RUNNING):
             self._logger.info("Resumed scheduler job processing")
             self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_RESUMED))
             self.wakeup()
+
+    def _change_state(self, before: int, after: int) -> bool:
+        """Change the state if it is ``before``; return whether it was."""
+        with self._state_lock:  # or it might change what a shutdown has set
+            if self.state == STATE_STOPPED:
+                raise SchedulerNotRunningError
+            if self.state != before:
+                return False
+            self.state = after
+            return True
 
     def _check_uwsgi(self) -> None:
         """Refuse to start where threads would never run."""
@@ -450,7 +492,9 @@ class BaseScheduler(JobMethods):
             self._logger.debug("Scheduler is paused -- not processing jobs")
             return None
         self._logger.debug("Looking for jobs to run")
-        with self._jobstores_lock:  # a store that is just being removed must not come back
+        with (
+            self._jobstores_lock
+        ):  # a store that is just being removed must not come back
             for alias, jobstore in self._jobstores.items():
                 self._engine.add(alias, jobstore)
         try:
@@ -481,3 +525,11 @@ class BaseScheduler(JobMethods):
 
 def _nothing() -> None:
     """Stand in for a function that ends a subscription."""
+
+
+def _declarations_of(config: Mapping[str, Any]) -> "Declarations | None":
+    if not config.keys() & {"jobs", "name", "source"}:
+        return None
+    from apscheduler.declarations import Declarations  # slow to load; few need it
+
+    return Declarations.from_config(config)

@@ -35,6 +35,11 @@ DEFAULTS: dict[str, Any] = {
     "history": None,
 }
 
+CALENDAR_INTERVAL = (
+    "CalendarIntervalTrigger(months=1, time='09:30:00', start_date='2026-01-31', "
+    "timezone='Europe/Berlin')"
+)
+
 # Identifier → the text of the trigger, the fire time that follows the first one, and what is not as usual.
 JOBS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "date": ("date[2026-06-01 12:00:00 UTC]", None, {}),
@@ -96,8 +101,7 @@ JOBS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         {},
     ),
     "calendarinterval": (
-        "CalendarIntervalTrigger(months=1, time='09:30:00', start_date='2026-01-31', "
-        "timezone='Europe/Berlin')",
+        CALENDAR_INTERVAL,
         "2026-07-01T09:30:00+02:00",
         {},
     ),

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import MetaData, create_engine, event, inspect
+from sqlalchemy import MetaData, create_engine, event, inspect, make_url
 from sqlalchemy.exc import DatabaseError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -57,7 +58,7 @@ def claim_once(store: SQLAlchemyJobStore, now: datetime = T0) -> list[str]:
 
 
 def test_without_url_and_engine_there_is_no_store() -> None:
-    with pytest.raises(ValueError, match="engine.*url"):
+    with pytest.raises(ValueError, match=r"engine.*url"):
         SQLAlchemyJobStore()
 
 
@@ -82,15 +83,13 @@ def test_two_stores_cannot_have_the_same_table_in_one_metadata() -> None:
         SQLAlchemyJobStore("sqlite://", metadata=metadata)
 
 
-def test_the_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        store = SQLAlchemyJobStore(
-            engine=create_engine(
-                "sqlite://user:secret@/x.db", creator=lambda: connection
-            )
-        )
+def test_the_password_is_not_shown() -> None:
+    url = make_url("postgresql://user:secret@host/db")
+    engine = SimpleNamespace(url=url, dialect=SimpleNamespace(name="postgresql"))
 
-    assert repr(store) == "<SQLAlchemyJobStore (url=sqlite://user:***@/x.db)>"
+    store = SQLAlchemyJobStore(engine=engine)  # type: ignore[arg-type]  # no driver is installed
+
+    assert repr(store) == "<SQLAlchemyJobStore (url=postgresql://user:***@host/db)>"
 
 
 def test_tables_are_named_after_the_table_of_jobs(

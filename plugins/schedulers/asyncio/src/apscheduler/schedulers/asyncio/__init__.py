@@ -121,9 +121,10 @@ class AsyncIOScheduler(BaseScheduler):
             self._close(life, wait)
             return
         self._stop_timer()
-        if isinstance(wait, bool):
+        must_wait = wait is not False and self._engine.is_busy()
+        if isinstance(wait, bool) or not must_wait:
             life.shut_down_executors()
-        if not self._takes_time(life, wait):
+        if not (must_wait or life.is_passing or self._performs_io()):
             self._close(life, False)
             return
         # In the context of the caller: if that is a job, it does not wait for itself.
@@ -134,11 +135,6 @@ class AsyncIOScheduler(BaseScheduler):
             name="APScheduler shutdown",
             daemon=False,  # the program does not end before it has ended
         ).start()
-
-    def _takes_time(self, life: Life, wait: bool | float) -> bool:
-        """Return whether shutting down would hold up the loop."""
-        must_wait = wait is not False and self._engine.is_busy()
-        return must_wait or life.is_passing or self._performs_io()
 
     def _close(self, life: Life, wait: bool | float) -> None:
         try:

@@ -56,6 +56,7 @@ LOCK_RETRY_SECONDS = 0.004
 LOCK_TIMEOUT_SECONDS = 10
 
 ADVICE = {
+    "SQLITE_AUTH": "this connection may not do that; use one that may",
     "SQLITE_BUSY": "another process has locked it for too long; end that process, or give a longer timeout in "
     "engine_options={'connect_args': {'timeout': SECONDS}}",
     "SQLITE_LOCKED": "another connection of this process has locked it",
@@ -67,6 +68,9 @@ ADVICE = {
     "SQLITE_READONLY": "it is read-only; let this user write to the file and to its directory",
     "SQLITE_PERM": "access is denied; let this user read and write the file",
 }
+
+
+DENIED = frozenset(("SQLITE_AUTH", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN"))
 
 
 class SQLiteDialect(Dialect):
@@ -128,7 +132,7 @@ class SQLiteDialect(Dialect):
 
     def is_denied(self, exc: DBAPIError) -> bool:
         # What can be read but not opened is in a directory where SQLite may not create its journal.
-        return _name_of(exc) in ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN")
+        return _name_of(exc) in DENIED
 
     def explain(self, exc: DBAPIError) -> str | None:
         return ADVICE.get(_name_of(exc))

@@ -1,6 +1,6 @@
 """Statements on the table of runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,20 +114,11 @@ class RunTable:
         self._insert.execute(connection, rows)
 
     def complete(
-        self, connection: Connection, completions: Iterable[Completion]
+        self, connection: Connection, completions: Sequence[Completion]
     ) -> None:
         """Record outcomes, of runs that are still owned by those who report them."""
-        kept, dropped = [], []
-        for completion in completions:
-            key = {
-                "_id": completion.run_id,
-                "_node": completion.node,
-                "_attempt": completion.attempt,
-            }
-            if completion.keep:
-                kept.append(key | _outcome(completion))
-            else:
-                dropped.append(key)
+        kept = [_outcome(outcome) for outcome in completions if outcome.keep]
+        dropped = [_key(outcome) for outcome in completions if not outcome.keep]
         if kept:
             self._complete.execute(connection, kept)
         if dropped:
@@ -255,10 +246,22 @@ class RunTable:
         return result.rowcount
 
 
-def _outcome(completion: Completion) -> dict[str, Any]:
+def _key(completion: Completion) -> dict[str, Any]:
     return {
+        "_id": completion.run_id,
+        "_node": completion.node,
+        "_attempt": completion.attempt,
+    }
+
+
+def _outcome(completion: Completion) -> dict[str, Any]:
+    started_at = completion.started_at
+    return {
+        "_id": completion.run_id,
+        "_node": completion.node,
+        "_attempt": completion.attempt,
         "state": completion.state.value,
-        "started_at": datetime_to_utc_timestamp(completion.started_at),
+        "started_at": None if started_at is None else started_at.timestamp(),
         "finished_at": completion.finished_at.timestamp(),
         "duration": completion.duration,
         "exception": completion.exception,

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from apscheduler.job import Job
 from apscheduler.runs import Run, RunState
-from apscheduler.util import datetime_to_utc_timestamp, utc_timestamp_to_datetime
+from apscheduler.util import utc_timestamp_to_datetime
 
 # A row of any of the tables: how its type is written depends on the release of SQLAlchemy.
 AnyRow = Any
@@ -116,18 +116,22 @@ ROW = (
 
 def to_row(run: Run, job: Job, job_state: bytes | None) -> dict[str, Any]:
     """Return what to insert for a run; every run gives the same keys."""
+    first_time, available_at, finished_at = (
+        None if time is None else time.timestamp()
+        for time in (run.first_time, run.available_at, run.finished_at)
+    )
     return {
         "id": run.id,
         "job_id": run.job_id,
         "state": run.state.value,
         "scheduled_time": run.scheduled_time.timestamp(),
-        "first_time": datetime_to_utc_timestamp(run.first_time),
+        "first_time": first_time,
         "count": run.count,
         "claim_id": run.claim_id,
         "node": run.node,
         "attempt": run.attempt,
-        "available_at": datetime_to_utc_timestamp(run.available_at),
-        "finished_at": datetime_to_utc_timestamp(run.finished_at),
+        "available_at": available_at,
+        "finished_at": finished_at,
         "max_attempts": job.max_attempts if job.on_lost == "retry" else None,
         "job_state": job_state,
         "history": job.history,

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
-from apscheduler.events import EVENT_SCHEDULER_STARTED, SchedulerEvent
+from apscheduler.events import (
+    EVENT_JOB_EXECUTED,
+    EVENT_SCHEDULER_STARTED,
+    SchedulerEvent,
+)
 from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import find_work
@@ -143,6 +147,13 @@ class EventLog:
     def codes(self) -> list[int]:
         """The codes of the events, in order."""
         return [event.code for event in self.events]
+
+    @property
+    def results(self) -> list[Any]:
+        """What the jobs that have run returned, in order."""
+        return [
+            event.retval for event in self.events if event.code == EVENT_JOB_EXECUTED
+        ]
 
     def count(self, code: int) -> int:
         """Return how many events with this code there were."""

@@ -1,6 +1,7 @@
 """Starting, pausing, resuming, shutting down: what each call does in each state."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ class LifeCycleContract(ContractBase):
         outcome: Any,
     ) -> None:
         self.bring_to(harness, scheduler, state)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "start": lambda: harness.start(scheduler),
             "start paused": lambda: harness.start(scheduler, paused=True),
             "shutdown": lambda: harness.shutdown(scheduler),

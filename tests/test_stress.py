@@ -454,3 +454,61 @@ def test_many_starts_at_once_start_one_scheduler(
     assert names.count("APScheduler") >= 1
     scheduler.shutdown()
     assert tally.counts["a"] == 1
+
+
+def test_a_part_is_not_skipped_because_the_one_before_is_just_being_recorded(
+    make: Any,
+) -> None:
+    class Lingering(MemoryJobStore):
+        """Takes note of an outcome only after another pass has been made, if one is made soon."""
+
+        claimed = threading.Event()
+
+        def claim(self, request: ClaimRequest) -> ClaimBatch:
+            batch = super().claim(request)
+            self.claimed.set()
+            return batch
+
+        def complete(self, completions: Any) -> None:
+            if completions[0].run_id == last_of_part:
+                self.claimed.clear()
+                scheduler.wakeup()
+                self.claimed.wait(0.05)
+            super().complete(completions)
+
+    scheduler = make(jobstores={"default": Lingering()})
+    last_of_part = ""
+    start = datetime.now(UTC) - timedelta(seconds=2999.5)
+    skipped: list[Any] = []
+    complete = threading.Event()
+    ran = []
+
+    def listen(event: Any) -> None:
+        ran.append(event)
+        if len(ran) + 1000 * len(skipped) >= 3000:
+            complete.set()
+
+    class Noting(ThreadPoolExecutor):
+        def _do_submit_job(self, job: Job, run_times: Any) -> None:
+            nonlocal last_of_part
+            last_of_part = run_times.run_ids[-1]
+            super()._do_submit_job(job, run_times)
+
+    scheduler.add_executor(Noting(1))
+    scheduler.add_listener(skipped.append, EVENT_JOB_MAX_INSTANCES)
+    scheduler.add_listener(listen, EVENT_JOB_EXECUTED)
+    scheduler.start(paused=True)
+    scheduler.add_job(
+        int,
+        "interval",
+        seconds=1,
+        start_date=start,
+        end_date=start + timedelta(seconds=2999),
+        coalesce=False,
+        next_run_time=start,
+    )
+    scheduler.resume()
+    assert complete.wait(SOON)
+
+    assert skipped == []
+    assert len(ran) == 3000

@@ -578,7 +578,7 @@ def test_a_mistake_is_named_and_nothing_is_started(
     start: Starter, change: dict[str, Any], message: str
 ) -> None:
     started: list[str] = []
-    start.store.start = lambda *args: started.append("store")  # type: ignore[method-assign,assignment]  # a spy
+    start.store.start = lambda *args: started.append("store")  # type: ignore[method-assign]  # a spy
 
     with pytest.raises(ConfigurationError, match=message) as caught:
         start.make({"good": TICK, "tick": {**TICK, **change}}).start()
@@ -714,7 +714,12 @@ def start_eight(tmp_path: Path) -> Callable[[int, str], list[int]]:
         (tmp_path / "jobs.ini").write_text(text)
         command = [sys.executable, "-c", SHARED]
         done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=55
+            command,
+            check=False,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=55,
         )
         assert done.returncode == 0, done.stderr
         totals: list[int] = json.loads(done.stdout)

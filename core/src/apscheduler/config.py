@@ -52,13 +52,8 @@ def create_scheduler(config: Config, default_type: str = "background") -> BaseSc
     except ConfigurationError:
         raise
     except Exception as exc:
-        path = examiner.source.path if examiner.source else ROOT
-        found.problems.problems.clear()
-        found.problems.add(path, None, exc)
-        if examiner.source is not None:
-            problem = found.problems.problems[0]
-            found.problems.problems[0] = Problem(path, problem.text)
-        found.problems.raise_fatal(exc)
+        found.problems.add_general(exc)
+        found.problems.raise_fatal()
         raise
 
 
@@ -141,9 +136,10 @@ def _read_ini(file: Path, text: str) -> Iterator[_Entry]:
             yield None, branch, {}
         for key, value in parser[section].items():
             if key.startswith(PREFIX):
-                yield section, _split(key[len(PREFIX) :]), value
+                yield section, _split_key(key[len(PREFIX) :]), value
             elif is_ours:
-                yield None, (*branch, *_split_key(branch, key)), value
+                keys = (key,) if branch[:1] == ("jobs",) else _split_key(key)
+                yield None, (*branch, *keys), value
 
 
 def _split(path: str) -> tuple[str, ...]:
@@ -156,8 +152,10 @@ def _split(path: str) -> tuple[str, ...]:
     return tuple(path.split("."))
 
 
-def _split_key(branch: tuple[str, ...], key: str) -> tuple[str, ...]:
-    return (key,) if branch[:1] == ("jobs",) else tuple(key.split("."))
+def _split_key(path: str) -> tuple[str, ...]:
+    """Return the keys that lead to a value."""
+    section, _, key = path.rpartition(".")
+    return (*_split(section), key)
 
 
 def _read_toml(file: Path, text: str) -> Iterator[_Entry]:
@@ -178,8 +176,7 @@ def _walk(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[_Entry]:
             for keys, leaf in _leaves(value, ()):
                 yield (section or None), keys, leaf
         elif key.startswith(PREFIX):
-            keys = tuple(key[len(PREFIX) :].split("."))
-            yield section, keys, value
+            yield section, _split_key(key[len(PREFIX) :]), value
         elif isinstance(value, dict):
             yield from _walk(value, (*path, key))
 

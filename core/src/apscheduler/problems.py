@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from traceback import format_exception
 from typing import Any
 
 from apscheduler.environment import censor
@@ -38,11 +39,13 @@ class Problem:
     :ivar place: where
     :ivar text: what is wrong, what was expected, what to do
     :ivar fatal: False: a scheduler works without it, and only warns
+    :ivar cause: the exception that was raised, if there was one
     """
 
     place: str
     text: str
     fatal: bool = True
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text}" if self.place else self.text
@@ -98,9 +101,16 @@ class ProblemList:
         if value is not NOTHING:
             place += f" = {value!r}"
         message = censor(describe(text), self._config)
-        self.problems.append(Problem(place, message, fatal))
+        cause = text if isinstance(text, BaseException) else None
+        self.problems.append(Problem(place, message, fatal, cause))
 
-    def raise_fatal(self, cause: BaseException | None = None) -> None:
+    def add_general(self, exc: Exception) -> None:
+        """Note an exception of which only the file is known."""
+        path = "" if self.source is None else self.source.path
+        message = censor(describe(exc), self._config)
+        self.problems.append(Problem(path, message, cause=exc))
+
+    def raise_fatal(self) -> None:
         """Raise what keeps a scheduler from being made.
 
         :raises ConfigurationError: if there is anything of that kind
@@ -108,8 +118,11 @@ class ProblemList:
         fatal = [problem for problem in self.problems if problem.fatal]
         if not fatal:
             return
-        if cause is not None and censor(str(cause), self._config) != str(cause):
-            cause = None  # a traceback would show what the message hides
+        cause = fatal[0].cause
+        if cause is not None:
+            shown = "".join(format_exception(cause))
+            if censor(shown, self._config) != shown:
+                cause = None  # the traceback would show what the message hides
         raise ConfigurationError(fatal) from cause
 
 

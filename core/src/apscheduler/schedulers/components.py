@@ -19,7 +19,12 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.hooks import get_hooks
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.jobstores.contract import NativeJobStore
-from apscheduler.plugins import ComponentMap, Loadable, PluginNotFoundError
+from apscheduler.plugins import (
+    ComponentMap,
+    Loadable,
+    PluginNotFoundError,
+    load_component,
+)
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import maybe_ref
 
@@ -286,6 +291,8 @@ class ComponentRegistry(metaclass=ABCMeta):
                 f"Expected {type_} instance or dict for {section}, got {type(value).__name__} instead"
             )
         options = dict(value)
+        if "serializer" in options:
+            options["serializer"] = _create_serializer(options["serializer"])
         plugin = options.pop("type", None)
         cls = options.pop("class", None)
         try:
@@ -304,3 +311,19 @@ class ComponentRegistry(metaclass=ABCMeta):
                 f"Expected {type_} instance for {section}, got {type(component).__name__} instead"
             )
         return component
+
+
+def _create_serializer(value: Any) -> Any:
+    """Return a serializer that is configured by name, or by a mapping with ``type`` or ``class``."""
+    if isinstance(value, str) and ":" not in value:
+        return load_component("serializer", value)()
+    if not isinstance(value, Mapping):
+        return maybe_ref(value)
+    options = dict(value)
+    plugin, cls = options.pop("type", None), options.pop("class", None)
+    if not plugin and not cls:
+        raise ValueError(
+            f"serializer must have either 'type' or 'class', but is {value!r}"
+        )
+    made = load_component("serializer", plugin) if plugin else maybe_ref(cls)
+    return made(**options)

@@ -170,16 +170,23 @@ class MemoryJobStore(NativeJobStore):
             ledger.complete(request.completions)
             claims = ledger.claim_ready(request)
             left: list[_Item] = []
+            # Jobs with a backlog that is claimed in parts: one part at a time.
+            in_parts: set[str] = set()
             try:
                 while len(claims) < limit:
                     item = self._pop_due(timestamp)
                     if item is None:
                         break
                     left.append(item)
-                    plan = request.plan(item[3].job)
+                    entry = item[3]
+                    plan = None
+                    if entry.job.id not in in_parts:
+                        plan = request.plan(entry.job)
                     if plan is not None:
                         left.pop()
-                        claims.append(self._carry_out(item[3], plan, request))
+                        claims.append(self._carry_out(entry, plan, request))
+                        if entry.timestamp is not None and entry.timestamp <= timestamp:
+                            in_parts.add(entry.job.id)
                 self._drop_stale()
                 more = bool(self._heap) and self._heap[0][0] <= timestamp
                 next_run_time = None if more else self._next_after(now)

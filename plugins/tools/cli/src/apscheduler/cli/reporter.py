@@ -1,5 +1,6 @@
 """Tells on standard output what a scheduler does, one plain line per happening, in a thread of its own."""
 
+import logging
 import queue
 import threading
 from collections import Counter
@@ -33,6 +34,8 @@ from apscheduler.events import (
 )
 from apscheduler.job import Job
 from apscheduler.schedulers.base import BaseScheduler
+
+logger = logging.getLogger("apscheduler.cli")
 
 MUTE = EVENT_EXECUTOR_ADDED | EVENT_JOBSTORE_ADDED
 
@@ -100,8 +103,10 @@ class Reporter:
         while (write := self._queue.get()) is not None:
             try:
                 write()
-            except (BrokenPipeError, ValueError):  # nobody reads any more
+            except OSError:  # nobody reads any more
                 return
+            except Exception:  # such as a store that does not answer
+                logger.exception("Cannot tell what happened")
 
     def _write(self, text: str | Text, style: str = "") -> None:
         line = Text(text, style) if isinstance(text, str) else text

@@ -114,7 +114,7 @@ class Runner:
             f"APScheduler {apscheduler.__version__} runs {self._config}, times are in {zone}. "
             + (
                 f"It stops after {format_seconds(self._seconds)}."
-                if self._seconds
+                if self._seconds is not None
                 else "Stop it with Ctrl+C."
             )
         )

@@ -155,6 +155,10 @@ class EventLog:
             event.retval for event in self.events if event.code == EVENT_JOB_EXECUTED
         ]
 
+    def codes_among(self, mask: int) -> list[int]:
+        """Return the codes that are in the mask, in order; others come from other threads, at any time."""
+        return [code for code in self.codes if code & mask]
+
     def count(self, code: int) -> int:
         """Return how many events with this code there were."""
         return self.codes.count(code)

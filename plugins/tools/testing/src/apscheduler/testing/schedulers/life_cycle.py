@@ -118,6 +118,7 @@ class LifeCycleContract(ContractBase):
     ) -> None:
         harness.start(scheduler)
         scheduler.add_job(int)
+        harness.settle(scheduler)
 
         harness.shutdown(scheduler)
 

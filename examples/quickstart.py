@@ -27,7 +27,7 @@ def backup(database: str, directory: str, keep: int) -> None:
     found = sorted(copies.glob(f"{source_path.stem}-*.sqlite"))
     for old in found[:-keep]:
         old.unlink()
-    print(f"          copied to {copy_path}, {len(found[-keep:])} copies are kept")
+    print(f"          copied to {copy_path}; copies now: {len(found[-keep:])}")
 
 
 def report(directory: str) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import types
 import weakref
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -452,6 +453,70 @@ def test_nested_functions_have_no_reference(make: Any) -> None:
     def nested() -> None: ...
 
     assert make(func=nested).func_ref is None
+
+
+SOURCE = """
+jobs = []
+
+def job(func):
+    jobs.append(make(func=func).func_ref)
+    return func
+
+@job
+def decorated(): ...
+
+class Owner:
+    @job
+    def method(self=None): ...
+"""
+
+
+def define(name: str, make: Any, monkeypatch: pytest.MonkeyPatch, source: str) -> Any:
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    vars(module)["make"] = make
+    exec(compile(source, f"{name}.py", "exec"), vars(module))
+    return module
+
+
+def test_a_function_that_is_just_being_decorated_has_a_reference(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = define("being_defined", make, monkeypatch, SOURCE)
+
+    assert module.jobs == ["being_defined:decorated", "being_defined:Owner.method"]
+
+
+def test_a_decorated_function_has_a_reference_also_when_its_module_is_loaded_again(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = define("loaded_again", make, monkeypatch, SOURCE)
+
+    exec(compile(SOURCE, "loaded_again.py", "exec"), vars(module))
+
+    assert module.jobs[0] == "loaded_again:decorated"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(): return 1\nfirst = f\ndef f(): return 2\nref = make(func=first).func_ref",
+        (
+            "import functools\ndef f(): return 1\nfirst = f\n"
+            "@functools.wraps(first)\ndef f(): return first()\n"
+            "ref = make(func=first).func_ref"
+        ),
+        (
+            "import functools\ndef f(): return 1\nfirst = f\n"
+            "f = functools.cache(f)\nref = make(func=first).func_ref"
+        ),
+    ],
+    ids=["another function", "a wrapper", "a cache"],
+)
+def test_a_function_whose_name_leads_to_something_else_has_no_reference(
+    make: Any, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    assert define("elsewhere", make, monkeypatch, source).ref is None
 
 
 def test_a_reference_is_kept_as_it_was_given(full: Any) -> None:

@@ -35,7 +35,9 @@ def digest_declaration(
     text = _text((job.func_ref, declared, args, kwargs, name, rules, executor))
     if ADDRESS in text:
         return None
-    from hashlib import sha256  # slow to load, and only needed for jobs with an identifier
+    from hashlib import (
+        sha256,  # slow to load, and only needed for jobs with an identifier
+    )
 
     return sha256(text.encode()).hexdigest()[:32]
 

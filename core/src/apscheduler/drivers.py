@@ -115,6 +115,8 @@ class StoreDriver:
             self.store.shutdown()
         self.store.start(self.scheduler, self.alias)
         self._holds.clear()
+        # Not among the first things that a program waits for.
+        self._next_prune = self.scheduler._clock.now() + PRUNE * random.uniform(0.2, 1)
         if self.store.shareable and self.store.keeps_runs:
             self.lease = LeaseKeeper(
                 self.store,

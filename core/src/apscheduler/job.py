@@ -1,9 +1,10 @@
 """Jobs: what to run, with which arguments, by which trigger, under which rules."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from inspect import isclass, ismethod
+from inspect import isclass, isfunction, ismethod
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.triggers.base import BaseTrigger, TriggerError
@@ -323,7 +324,31 @@ def _reference(func: Callable[..., Any]) -> str | None:
         ref = obj_to_ref(func)
     except ValueError:
         return None
-    return ref if resolves_back(func, ref) else None
+    return ref if resolves_back(func, ref) or _is_being_defined(func, ref) else None
+
+
+def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
+    """Return whether the name of a function will lead to it in a moment: decorators come before the name is bound.
+
+    When a module is loaded again, the name still leads to the function of the time before.
+    """
+    module = sys.modules.get(func.__module__) if isfunction(func) else None
+    if module is None:
+        return False
+    try:
+        found = ref_to_obj(ref)
+    except LookupError:
+        return True
+    if not isfunction(found) or hasattr(found, "__wrapped__"):
+        return False
+    old, new = found.__code__, func.__code__
+    return (
+        (found.__module__, found.__qualname__) == (func.__module__, func.__qualname__)
+    ) and (
+        getattr(module.__spec__, "_initializing", False)
+        or old.co_filename != new.co_filename
+        or old.co_firstlineno == new.co_firstlineno
+    )
 
 
 def _unknown(changes: Mapping[str, Any]) -> list[str]:

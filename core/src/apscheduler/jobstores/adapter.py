@@ -201,7 +201,7 @@ class LegacyStoreAdapter(NativeJobStore):
                 continue
             try:
                 claim = self._carry_out(job, plan, request)
-            except Exception as exc:  # noqa: BLE001  # raised below
+            except Exception as exc:  # raised below
                 failures.append(exc)
                 if len(failures) == MAX_FAILURES:
                     break

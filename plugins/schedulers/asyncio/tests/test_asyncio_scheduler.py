@@ -1,6 +1,8 @@
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from apscheduler.schedulers import (
 )
 from apscheduler.schedulers import asyncio as module
 from apscheduler.schedulers.asyncio import AsyncIOScheduler, run_in_event_loop
+from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import settle_async
 from apscheduler.testing.jobs import PATIENCE
 from apscheduler.testing.schedulers import (
@@ -32,28 +35,29 @@ from apscheduler.testing.schedulers import (
 class AsyncIOHarness(SchedulerHarness):
     """Runs an event loop in a thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(AsyncIOScheduler)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
 
-    def call(self, func, *args, **kwargs):
-        async def call():
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        async def call() -> Any:
             return func(*args, **kwargs)
 
         return self.run(call())
 
-    def run(self, coroutine):
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         return future.result(10 * PATIENCE)
 
-    def shutdown(self, scheduler, wait=True):
+    def shutdown(self, scheduler: BaseScheduler, wait: bool | float = True) -> None:
         self.call(scheduler.shutdown, wait)
         if wait:
+            assert isinstance(scheduler, AsyncIOScheduler)
             self.run(scheduler.wait_closed())
 
-    def close(self):
+    def close(self) -> None:
         super().close()
         self.run(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -66,38 +70,38 @@ class TestAsyncIOScheduler(SchedulerContract):
     slice_module = module
 
     @pytest.fixture
-    def harness(self):
+    def harness(self) -> Iterator[AsyncIOHarness]:
         harness = AsyncIOHarness()
         yield harness
         harness.close()
 
 
-def slow_down(scheduler, alias="default"):
+def slow_down(scheduler: AsyncIOScheduler) -> Any:
     """Give the scheduler a store whose claims take until the event that is returned is set."""
-    store = scheduler._create_plugin_instance("jobstore", "memory", {})
+    store: Any = scheduler._create_plugin_instance("jobstore", "memory", {})
     store.performs_io = True
     gate = threading.Event()
     real_claim = store.claim
     store.threads = []
 
-    def claim(request):
+    def claim(request: Any) -> Any:
         store.threads.append(threading.current_thread())
         assert gate.wait(PATIENCE)
         return real_claim(request)
 
     store.claim = claim
     store.gate = gate
-    scheduler.add_jobstore(store, alias)
+    scheduler.add_jobstore(store)
     return store
 
 
-async def until(condition):
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
 
-def test_start_without_a_loop_says_what_to_do():
+def test_start_without_a_loop_says_what_to_do() -> None:
     scheduler = AsyncIOScheduler()
 
     with pytest.raises(RuntimeError, match="'event_loop'"):
@@ -107,12 +111,12 @@ def test_start_without_a_loop_says_what_to_do():
     assert scheduler._eventloop is None
 
 
-def test_event_loop_that_is_no_loop_is_refused():
+def test_event_loop_that_is_no_loop_is_refused() -> None:
     with pytest.raises(TypeError, match=r"'event_loop' must be .* got 42"):
         AsyncIOScheduler(event_loop=42)
 
 
-def test_configured_loop_is_used_before_it_runs_and_after_a_restart():
+def test_configured_loop_is_used_before_it_runs_and_after_a_restart() -> None:
     loop = asyncio.new_event_loop()
     try:
         scheduler = AsyncIOScheduler(event_loop=loop)
@@ -131,22 +135,22 @@ def test_configured_loop_is_used_before_it_runs_and_after_a_restart():
         loop.close()
 
 
-def test_remembered_loop_that_was_closed_is_replaced():
+def test_remembered_loop_that_was_closed_is_replaced() -> None:
     loop = asyncio.new_event_loop()
     scheduler = AsyncIOScheduler(event_loop=loop)
     loop.close()
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             assert scheduler._eventloop is asyncio.get_running_loop()
 
     asyncio.run(main())
 
 
-def test_scheduler_can_be_used_in_one_loop_after_the_other():
+def test_scheduler_can_be_used_in_one_loop_after_the_other() -> None:
     scheduler = AsyncIOScheduler()
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             assert scheduler.running
             scheduler.add_job(int)
@@ -158,12 +162,12 @@ def test_scheduler_can_be_used_in_one_loop_after_the_other():
     assert not scheduler.running
 
 
-def test_loop_is_not_held_up_by_a_slow_store():
+def test_loop_is_not_held_up_by_a_slow_store() -> None:
     scheduler, log, ticks = AsyncIOScheduler(), EventLog(), []
     scheduler.add_listener(log, EVENT_JOB_EXECUTED)
     store = slow_down(scheduler)
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             scheduler.add_job(int)
             await until(lambda: store.threads)
@@ -179,17 +183,19 @@ def test_loop_is_not_held_up_by_a_slow_store():
     assert threading.main_thread() not in store.threads
 
 
-def test_passes_over_stores_in_memory_are_made_on_the_loop():
+def test_passes_over_stores_in_memory_are_made_on_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scheduler, threads = AsyncIOScheduler(), []
     real_process = scheduler._process_jobs
 
-    def process():
+    def process() -> float | None:
         threads.append(threading.current_thread())
         return real_process()
 
-    scheduler._process_jobs = process
+    monkeypatch.setattr(scheduler, "_process_jobs", process)
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             scheduler.add_job(int)
             await settle_async(scheduler)
@@ -199,11 +205,11 @@ def test_passes_over_stores_in_memory_are_made_on_the_loop():
     assert {*threads} == {threading.current_thread()}
 
 
-def test_wakeups_during_a_pass_lead_to_one_more_pass():
+def test_wakeups_during_a_pass_lead_to_one_more_pass() -> None:
     scheduler = AsyncIOScheduler()
     store = slow_down(scheduler)
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             await until(lambda: store.threads)
             for _ in range(10):
@@ -219,13 +225,13 @@ def test_wakeups_during_a_pass_lead_to_one_more_pass():
     assert len({*store.threads}) == 1
 
 
-def test_listeners_are_called_on_the_loop_in_order():
+def test_listeners_are_called_on_the_loop_in_order() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log)
     store = slow_down(scheduler)
     store.gate.set()
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             for number in range(20):
                 scheduler.add_job(int, id=f"{number:02}")
@@ -240,11 +246,11 @@ def test_listeners_are_called_on_the_loop_in_order():
     assert log.codes[-1] == EVENT_SCHEDULER_SHUTDOWN
 
 
-def test_jobs_can_be_added_from_other_threads():
+def test_jobs_can_be_added_from_other_threads() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_JOB_ADDED | EVENT_JOB_EXECUTED)
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             await asyncio.to_thread(scheduler.add_job, int)
             await until(lambda: log.count(EVENT_JOB_EXECUTED))
@@ -256,10 +262,10 @@ def test_jobs_can_be_added_from_other_threads():
     assert executed is threading.current_thread()
 
 
-def test_shutdown_stops_at_once_and_a_second_one_is_refused_at_once():
+def test_shutdown_stops_at_once_and_a_second_one_is_refused_at_once() -> None:
     scheduler = AsyncIOScheduler()
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.shutdown()
         assert not scheduler.running
@@ -270,11 +276,11 @@ def test_shutdown_stops_at_once_and_a_second_one_is_refused_at_once():
     asyncio.run(main())
 
 
-def test_scheduler_with_nothing_to_wait_for_can_be_started_again_at_once():
+def test_scheduler_with_nothing_to_wait_for_can_be_started_again_at_once() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_SCHEDULER_SHUTDOWN | EVENT_SCHEDULER_STARTED)
 
-    async def main():
+    async def main() -> None:
         for _ in range(3):
             scheduler.start()
             scheduler.shutdown()
@@ -284,11 +290,11 @@ def test_scheduler_with_nothing_to_wait_for_can_be_started_again_at_once():
     assert log.codes == 3 * [EVENT_SCHEDULER_STARTED, EVENT_SCHEDULER_SHUTDOWN]
 
 
-def test_scheduler_cannot_be_started_while_it_is_being_shut_down():
+def test_scheduler_cannot_be_started_while_it_is_being_shut_down() -> None:
     scheduler = AsyncIOScheduler()
     store = slow_down(scheduler)
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         await until(lambda: store.threads)
         scheduler.shutdown()
@@ -302,11 +308,11 @@ def test_scheduler_cannot_be_started_while_it_is_being_shut_down():
     asyncio.run(main())
 
 
-def test_scheduler_whose_loop_was_closed_can_be_shut_down():
+def test_scheduler_whose_loop_was_closed_can_be_shut_down() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log)
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(asyncio.sleep, args=(PATIENCE,))
         await until(lambda: log.count(EVENT_JOB_SUBMITTED))
@@ -319,34 +325,33 @@ def test_scheduler_whose_loop_was_closed_can_be_shut_down():
     assert not scheduler.running
 
 
-def test_program_can_end_right_after_shutdown_of_a_slow_store():
+def test_program_can_end_right_after_shutdown_of_a_slow_store() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_SCHEDULER_SHUTDOWN)
     store = slow_down(scheduler)
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         await until(lambda: store.threads)
         scheduler.shutdown()
 
     asyncio.run(main())
-    life = scheduler._life
     store.gate.set()
-    asyncio.run(life.wait())
+    asyncio.run(scheduler.wait_closed())
 
     assert log.codes == [EVENT_SCHEDULER_SHUTDOWN]
 
 
-def test_shutdown_from_another_thread_returns_when_it_is_complete():
+def test_shutdown_from_another_thread_returns_when_it_is_complete() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_SCHEDULER_SHUTDOWN | EVENT_JOB_LOST)
     has_begun = asyncio.Event()
 
-    async def work():
+    async def work() -> None:
         has_begun.set()
         await asyncio.sleep(PATIENCE)
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(work)
         await has_begun.wait()
@@ -359,7 +364,9 @@ def test_shutdown_from_another_thread_returns_when_it_is_complete():
 
 
 @pytest.mark.parametrize("performs_io", [False, True], ids=["memory", "slow"])
-def test_coroutine_that_shutdown_cancels_is_lost_and_not_an_error(performs_io):
+def test_coroutine_that_shutdown_cancels_is_lost_and_not_an_error(
+    performs_io: bool,
+) -> None:
     scheduler, log, unwound = AsyncIOScheduler(), EventLog(), []
     scheduler.add_listener(log, EVENT_JOB_LOST | EVENT_JOB_ERROR)
     store = slow_down(scheduler)
@@ -369,7 +376,7 @@ def test_coroutine_that_shutdown_cancels_is_lost_and_not_an_error(performs_io):
     store.complete = store.completions.extend
     has_begun = asyncio.Event()
 
-    async def work():
+    async def work() -> None:
         has_begun.set()
         try:
             await asyncio.sleep(PATIENCE)
@@ -378,7 +385,7 @@ def test_coroutine_that_shutdown_cancels_is_lost_and_not_an_error(performs_io):
             unwound.append(True)
             raise
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(work)
         await has_begun.wait()
@@ -393,16 +400,16 @@ def test_coroutine_that_shutdown_cancels_is_lost_and_not_an_error(performs_io):
     assert [completion.state for completion in store.completions] == [RunState.LOST]
 
 
-def test_numeric_wait_lets_coroutines_end():
+def test_numeric_wait_lets_coroutines_end() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_JOB_EXECUTED | EVENT_SCHEDULER_SHUTDOWN)
     has_begun, may_end = asyncio.Event(), asyncio.Event()
 
-    async def work():
+    async def work() -> None:
         has_begun.set()
         await may_end.wait()
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(work)
         await has_begun.wait()
@@ -418,19 +425,21 @@ def test_numeric_wait_lets_coroutines_end():
 
 @pytest.mark.parametrize("wait", [True, PATIENCE], ids=["ever", "a while"])
 @pytest.mark.parametrize("performs_io", [False, True], ids=["memory", "slow"])
-def test_coroutine_job_can_shut_down_its_scheduler_and_wait_for_that(performs_io, wait):
+def test_coroutine_job_can_shut_down_its_scheduler_and_wait_for_that(
+    performs_io: bool, wait: bool | float
+) -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_JOB_EXECUTED | EVENT_SCHEDULER_SHUTDOWN)
     store = slow_down(scheduler)
     store.performs_io = performs_io
     store.gate.set()
 
-    async def work():
+    async def work() -> str:
         scheduler.shutdown(wait)
         await scheduler.wait_closed()
         return "waited"
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(work)
         await until(lambda: len(log.events) == 2)
@@ -441,22 +450,22 @@ def test_coroutine_job_can_shut_down_its_scheduler_and_wait_for_that(performs_io
     assert log.results == ["waited"]
 
 
-def test_run_that_was_submitted_but_not_begun_at_shutdown_is_handed_back():
+def test_run_that_was_submitted_but_not_begun_at_shutdown_is_handed_back() -> None:
     scheduler, log = AsyncIOScheduler(), EventLog()
     scheduler.add_listener(log, EVENT_JOB_EXECUTED)
     store = slow_down(scheduler)
     store.keeps_runs = True
     store.gate.set()
-    handed_back = []
+    handed_back: list[Any] = []
     store.hand_back = handed_back.extend
     has_begun = threading.Event()
     may_end = threading.Event()
 
-    def work():
+    def work() -> None:
         has_begun.set()
         assert may_end.wait(PATIENCE)
 
-    async def main():
+    async def main() -> None:
         pool = concurrent.futures.ThreadPoolExecutor(1)
         asyncio.get_running_loop().set_default_executor(pool)
         scheduler.start()
@@ -475,12 +484,12 @@ def test_run_that_was_submitted_but_not_begun_at_shutdown_is_handed_back():
     assert len(handed_back[0].run_times.run_ids) == 1
 
 
-def test_waiting_for_a_scheduler_that_was_never_started_returns_at_once():
+def test_waiting_for_a_scheduler_that_was_never_started_returns_at_once() -> None:
     asyncio.run(asyncio.wait_for(AsyncIOScheduler().wait_closed(), PATIENCE))
 
 
-def test_waiting_for_the_shutdown_can_be_cancelled():
-    async def main():
+def test_waiting_for_the_shutdown_can_be_cancelled() -> None:
+    async def main() -> list[bool]:
         async with AsyncIOScheduler() as scheduler:
             waiting = [asyncio.create_task(scheduler.wait_closed()) for _ in "ab"]
             await asyncio.sleep(0)
@@ -491,10 +500,10 @@ def test_waiting_for_the_shutdown_can_be_cancelled():
     assert asyncio.run(main()) == [True, False]
 
 
-def test_context_manager_shuts_down_when_the_block_fails():
+def test_context_manager_shuts_down_when_the_block_fails() -> None:
     scheduler = AsyncIOScheduler()
 
-    async def main():
+    async def main() -> None:
         async with scheduler:
             raise ValueError("something else went wrong")
 
@@ -504,15 +513,15 @@ def test_context_manager_shuts_down_when_the_block_fails():
     assert not scheduler.running
 
 
-def test_methods_can_be_sent_to_the_loop_of_their_scheduler():
+def test_methods_can_be_sent_to_the_loop_of_their_scheduler() -> None:
     calls = []
 
     class Scheduler(AsyncIOScheduler):
         @run_in_event_loop
-        def note(self, *args, **kwargs):
+        def note(self, *args: Any, **kwargs: Any) -> None:
             calls.append((threading.current_thread(), args, kwargs))
 
-    async def main():
+    async def main() -> None:
         scheduler = Scheduler()
         scheduler.note("too early")
         async with scheduler:
@@ -524,14 +533,15 @@ def test_methods_can_be_sent_to_the_loop_of_their_scheduler():
     assert calls == [(threading.current_thread(), (1,), {"two": 2})]
 
 
-def test_timer_is_stopped_by_shutdown():
+def test_timer_is_stopped_by_shutdown() -> None:
     scheduler = AsyncIOScheduler()
 
-    async def main():
+    async def main() -> None:
         scheduler.start()
         scheduler.add_job(int, "interval", hours=1)
         await until(lambda: scheduler._timeout is not None)
         timer = scheduler._timeout
+        assert timer is not None
         scheduler.shutdown()
         assert timer.cancelled()
         assert scheduler._timeout is None

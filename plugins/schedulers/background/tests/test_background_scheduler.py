@@ -1,6 +1,8 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from apscheduler.testing.schedulers import SchedulerContract, SchedulerHarness
 
 
 @pytest.fixture
-def harness():
+def harness() -> Iterator[SchedulerHarness]:
     harness = SchedulerHarness(BackgroundScheduler)
     yield harness
     harness.close()
@@ -26,8 +28,10 @@ class TestBackgroundScheduler(SchedulerContract):
 @pytest.mark.parametrize(
     ("value", "is_daemon"), [(None, True), ("no", False), ("yes", True), (0, False)]
 )
-def test_thread_is_named_and_a_daemon_unless_told_otherwise(harness, value, is_daemon):
-    scheduler = harness.make(**{} if value is None else {"daemon": value})
+def test_thread_is_named_and_a_daemon_unless_told_otherwise(
+    harness: SchedulerHarness, value: Any, is_daemon: bool
+) -> None:
+    scheduler: Any = harness.make(**{} if value is None else {"daemon": value})
 
     harness.start(scheduler)
 
@@ -35,8 +39,8 @@ def test_thread_is_named_and_a_daemon_unless_told_otherwise(harness, value, is_d
     assert scheduler._thread.daemon is scheduler._daemon is is_daemon
 
 
-def test_thread_has_ended_when_shutdown_returns(harness):
-    scheduler = harness.make()
+def test_thread_has_ended_when_shutdown_returns(harness: SchedulerHarness) -> None:
+    scheduler: Any = harness.make()
     harness.start(scheduler)
     thread = scheduler._thread
 
@@ -46,8 +50,10 @@ def test_thread_has_ended_when_shutdown_returns(harness):
     assert scheduler._thread is None
 
 
-def test_shutdown_from_the_thread_of_the_scheduler_ends_it(harness):
-    scheduler = harness.make(executors={"default": DebugExecutor()})
+def test_shutdown_from_the_thread_of_the_scheduler_ends_it(
+    harness: SchedulerHarness,
+) -> None:
+    scheduler: Any = harness.make(executors={"default": DebugExecutor()})
     harness.start(scheduler)
     thread = scheduler._thread
 
@@ -58,11 +64,13 @@ def test_shutdown_from_the_thread_of_the_scheduler_ends_it(harness):
     assert not scheduler.running
 
 
-def test_listener_can_start_the_scheduler_again_at_its_shutdown(harness):
-    scheduler = harness.make()
-    starts = []
+def test_listener_can_start_the_scheduler_again_at_its_shutdown(
+    harness: SchedulerHarness,
+) -> None:
+    scheduler: Any = harness.make()
+    starts: list[bool] = []
 
-    def start_again(event):
+    def start_again(event: Any) -> None:
         if not starts:
             starts.append(True)
             scheduler.start()
@@ -79,11 +87,11 @@ def test_listener_can_start_the_scheduler_again_at_its_shutdown(harness):
 
 
 def test_start_without_threads_to_be_had_leaves_the_scheduler_stopped(
-    harness, monkeypatch
-):
-    scheduler = harness.make(executors={"default": DebugExecutor()})
+    harness: SchedulerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler: Any = harness.make(executors={"default": DebugExecutor()})
 
-    def refuse(thread):
+    def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
@@ -95,7 +103,7 @@ def test_start_without_threads_to_be_had_leaves_the_scheduler_stopped(
     scheduler.start()
 
 
-def test_program_that_ends_does_not_wait_for_a_daemon_scheduler():
+def test_program_that_ends_does_not_wait_for_a_daemon_scheduler() -> None:
     script = (
         "from apscheduler.schedulers.background import BackgroundScheduler\n"
         "scheduler = BackgroundScheduler()\n"

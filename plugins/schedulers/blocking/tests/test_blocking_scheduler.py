@@ -1,5 +1,6 @@
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +13,7 @@ from apscheduler.testing.schedulers import BlockingHarness, SchedulerContract
 
 
 @pytest.fixture
-def harness():
+def harness() -> Iterator[BlockingHarness]:
     harness = BlockingHarness(BlockingScheduler)
     yield harness
     harness.close()
@@ -22,22 +23,24 @@ class TestBlockingScheduler(SchedulerContract):
     slice_module = blocking
 
 
-def test_start_returns_none_after_the_shutdown_is_complete():
+def test_start_returns_after_the_shutdown_is_complete() -> None:
     scheduler = BlockingScheduler()
     told = []
     scheduler.add_listener(lambda event: told.append("told"), EVENT_SCHEDULER_SHUTDOWN)
     scheduler.add_job(scheduler.shutdown)
 
-    assert scheduler.start() is None
+    scheduler.start()
 
     assert told == ["told"]
 
 
-def test_start_does_not_return_while_shutdown_waits_for_a_job(harness):
+def test_start_does_not_return_while_shutdown_waits_for_a_job(
+    harness: BlockingHarness,
+) -> None:
     scheduler = harness.make()
     has_begun, may_end = threading.Event(), threading.Event()
 
-    def work():
+    def work() -> None:
         has_begun.set()
         may_end.wait(PATIENCE)
 
@@ -63,7 +66,9 @@ def test_start_does_not_return_while_shutdown_waits_for_a_job(harness):
     threading.current_thread() is not threading.main_thread(),
     reason="signals arrive in the main thread",
 )
-def test_keyboard_interrupt_leaves_start_and_the_scheduler_can_then_be_shut_down():
+def test_keyboard_interrupt_leaves_start_and_the_scheduler_can_then_be_shut_down() -> (
+    None
+):
     scheduler = BlockingScheduler()
     scheduler.add_listener(
         lambda event: signal.setitimer(signal.ITIMER_REAL, 0.02),
@@ -83,7 +88,7 @@ def test_keyboard_interrupt_leaves_start_and_the_scheduler_can_then_be_shut_down
     assert scheduler.state == STATE_STOPPED
 
 
-def test_signal_handler_can_shut_the_scheduler_down():
+def test_signal_handler_can_shut_the_scheduler_down() -> None:
     scheduler = BlockingScheduler()
     scheduler.add_listener(
         lambda event: signal.setitimer(signal.ITIMER_REAL, 0.02),
@@ -99,10 +104,12 @@ def test_signal_handler_can_shut_the_scheduler_down():
     assert not scheduler.running
 
 
-def test_first_pass_needs_a_wakeup(harness):
+def test_first_pass_needs_a_wakeup(
+    harness: BlockingHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scheduler = harness.make()
-    passes = []
-    scheduler._process_jobs = lambda: passes.append("pass")
+    passes: list[str] = []
+    monkeypatch.setattr(scheduler, "_process_jobs", lambda: passes.append("pass"))
     harness.start(scheduler, paused=True)
     assert passes == []
 

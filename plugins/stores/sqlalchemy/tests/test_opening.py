@@ -100,7 +100,7 @@ def test_tables_are_named_after_the_table_of_jobs(
     inspector = inspect(store.engine)
     assert inspector.get_table_names() == ["tasks", "tasks_nodes", "tasks_runs"]
     indexes = {index["name"] for index in inspector.get_indexes("tasks")}
-    assert indexes == {"ix_tasks_next_run_time", "ix_tasks_due"}
+    assert indexes == {"ix_tasks_next_run_time"}
 
 
 def test_a_schema_holds_all_tables(

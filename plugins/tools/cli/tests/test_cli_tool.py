@@ -384,7 +384,7 @@ def test_a_job_that_fails_is_reported_and_does_not_fail_the_command(
 def test_a_signal_stops_it_after_running_jobs_have_ended(
     start: Callable[..., Process], number: int
 ) -> None:
-    process = start("run", write(WORK.format(seconds=0.5)))
+    process = start("run", write(WORK.format(seconds=1)))
     process.wait_for("begin")
 
     process.process.send_signal(number)
@@ -442,9 +442,7 @@ def test_an_asyncio_scheduler_finishes_its_coroutines(
             print("end", flush=True)
         """)
     )
-    path = write(
-        "[apscheduler]\nscheduler = asyncio" + dedent(WORK).format(seconds=0.5)
-    )
+    path = write("[apscheduler]\nscheduler = asyncio" + dedent(WORK).format(seconds=1))
     process = start("run", path)
     process.wait_for("begin")
 

@@ -1,10 +1,13 @@
 import asyncio
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from apscheduler.events import EVENT_JOB_EXECUTED
+from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import ManualClock, settle, settle_async
 from apscheduler.testing.jobs import PATIENCE
 
@@ -12,12 +15,12 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock():
+def clock() -> ManualClock:
     return ManualClock(NOON)
 
 
 @pytest.fixture
-def scheduler(clock):
+def scheduler(clock: ManualClock) -> Iterator[BaseScheduler]:
     # Not needed to use the clock, only to show here what it does to a scheduler.
     background = pytest.importorskip("apscheduler.schedulers.background")
     scheduler = background.BackgroundScheduler(timezone=UTC, clock=clock)
@@ -27,15 +30,15 @@ def scheduler(clock):
 
 
 @pytest.fixture
-def runs(scheduler):
-    runs = []
+def runs(scheduler: BaseScheduler) -> list[datetime]:
+    runs: list[datetime] = []
     scheduler.add_listener(
         lambda event: runs.append(event.scheduled_run_time), EVENT_JOB_EXECUTED
     )
     return runs
 
 
-def test_clock_begins_with_the_time_of_the_system_and_stands_still():
+def test_clock_begins_with_the_time_of_the_system_and_stands_still() -> None:
     before = datetime.now(UTC)
     clock = ManualClock()
 
@@ -53,13 +56,18 @@ def test_clock_begins_with_the_time_of_the_system_and_stands_still():
     ],
     ids=["keywords", "timedelta", "backwards", "nothing"],
 )
-def test_clock_advances_by_what_it_is_told(clock, args, kwargs, expected):
+def test_clock_advances_by_what_it_is_told(
+    clock: ManualClock,
+    args: tuple[Any, ...],
+    kwargs: dict[str, float],
+    expected: timedelta,
+) -> None:
     clock.advance(*args, **kwargs)
 
     assert clock.now() - NOON == expected
 
 
-def test_clock_can_be_set_in_any_zone(clock):
+def test_clock_can_be_set_in_any_zone(clock: ManualClock) -> None:
     clock.set(datetime(2030, 6, 1, 12, tzinfo=timezone(timedelta(hours=2))))
 
     assert clock.now() == datetime(2030, 6, 1, 10, tzinfo=UTC)
@@ -69,19 +77,21 @@ def test_clock_can_be_set_in_any_zone(clock):
 @pytest.mark.parametrize(
     "use", [ManualClock, ManualClock(NOON).set], ids=["new", "set"]
 )
-def test_time_without_zone_is_refused(use):
+def test_time_without_zone_is_refused(use: Any) -> None:
     with pytest.raises(ValueError, match="needs a time with a zone"):
         use(datetime(2030, 1, 1))
 
 
-def test_offset_leads_from_the_time_of_the_system_to_that_of_the_clock(clock):
+def test_offset_leads_from_the_time_of_the_system_to_that_of_the_clock(
+    clock: ManualClock,
+) -> None:
     before = datetime.now(UTC)
     offset = clock.offset()
 
     assert NOON - datetime.now(UTC) <= offset <= NOON - before
 
 
-def test_subscribers_are_told_when_the_clock_has_been_set(clock):
+def test_subscribers_are_told_when_the_clock_has_been_set(clock: ManualClock) -> None:
     seen = []
     unsubscribe = clock.subscribe(lambda: seen.append(clock.now()))
     clock.advance(hours=1)
@@ -93,7 +103,9 @@ def test_subscribers_are_told_when_the_clock_has_been_set(clock):
     assert seen == [NOON + timedelta(hours=1), NOON]
 
 
-def test_scheduler_follows_the_clock(scheduler, clock, runs):
+def test_scheduler_follows_the_clock(
+    scheduler: BaseScheduler, clock: ManualClock, runs: list[datetime]
+) -> None:
     scheduler.start()
     scheduler.add_job(int, "interval", hours=1)
     settle(scheduler)
@@ -109,7 +121,9 @@ def test_scheduler_follows_the_clock(scheduler, clock, runs):
 
 
 @pytest.mark.parametrize("year", [2020, 2040])
-def test_job_without_trigger_runs_now_by_the_clock(scheduler, clock, runs, year):
+def test_job_without_trigger_runs_now_by_the_clock(
+    scheduler: BaseScheduler, clock: ManualClock, runs: list[datetime], year: int
+) -> None:
     clock.set(NOON.replace(year=year))
     scheduler.add_job(int)
     scheduler.start()
@@ -119,7 +133,9 @@ def test_job_without_trigger_runs_now_by_the_clock(scheduler, clock, runs, year)
     assert runs == 2 * [NOON.replace(year=year)]
 
 
-def test_grace_time_is_measured_by_the_clock(scheduler, clock, runs):
+def test_grace_time_is_measured_by_the_clock(
+    scheduler: BaseScheduler, clock: ManualClock, runs: list[datetime]
+) -> None:
     scheduler.start()
     scheduler.add_job(int, "interval", hours=1, misfire_grace_time=1)
     clock.advance(hours=1)
@@ -128,7 +144,9 @@ def test_grace_time_is_measured_by_the_clock(scheduler, clock, runs):
     assert runs == [NOON + timedelta(hours=1)]
 
 
-def test_clock_that_is_set_back_repeats_nothing(scheduler, clock, runs):
+def test_clock_that_is_set_back_repeats_nothing(
+    scheduler: BaseScheduler, clock: ManualClock, runs: list[datetime]
+) -> None:
     scheduler.start()
     scheduler.add_job(int, "interval", hours=1)
     clock.advance(hours=1)
@@ -141,7 +159,9 @@ def test_clock_that_is_set_back_repeats_nothing(scheduler, clock, runs):
     assert runs == [NOON + timedelta(hours=1)]
 
 
-def test_clock_forgets_schedulers_that_were_shut_down(scheduler, clock):
+def test_clock_forgets_schedulers_that_were_shut_down(
+    scheduler: BaseScheduler, clock: ManualClock
+) -> None:
     scheduler.start()
     assert len(clock._callbacks) == 1
 
@@ -150,11 +170,13 @@ def test_clock_forgets_schedulers_that_were_shut_down(scheduler, clock):
     assert clock._callbacks == []
 
 
-def test_settling_waits_for_runs_and_for_listeners(scheduler, clock):
+def test_settling_waits_for_runs_and_for_listeners(
+    scheduler: BaseScheduler, clock: ManualClock
+) -> None:
     told = []
     pause = threading.Event()
 
-    def listen(event):
+    def listen(event: Any) -> None:
         pause.wait(0.02)
         told.append(event.retval)
 
@@ -168,7 +190,7 @@ def test_settling_waits_for_runs_and_for_listeners(scheduler, clock):
     assert len(told) == 4
 
 
-def test_settling_gives_up_and_says_why(scheduler):
+def test_settling_gives_up_and_says_why(scheduler: BaseScheduler) -> None:
     may_end = threading.Event()
     scheduler.start()
     scheduler.add_job(may_end.wait, args=(PATIENCE,))
@@ -181,16 +203,22 @@ def test_settling_gives_up_and_says_why(scheduler):
         may_end.set()
 
 
-def test_settling_names_a_job_that_the_scheduler_does_not_get_to(scheduler):
-    scheduler._process_jobs = lambda: None
+def test_settling_names_a_job_that_the_scheduler_does_not_get_to(
+    scheduler: BaseScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_process_jobs", lambda: None)
     scheduler.start()
     scheduler.add_job(int, name="forgotten")
 
-    with pytest.raises(TimeoutError, match=r"forgotten.* is due in job store 'default'"):
+    with pytest.raises(
+        TimeoutError, match=r"forgotten.* is due in job store 'default'"
+    ):
         settle(scheduler, timeout=0.01)
 
 
-def test_settling_does_not_wait_for_jobs_that_cannot_be_run(scheduler):
+def test_settling_does_not_wait_for_jobs_that_cannot_be_run(
+    scheduler: BaseScheduler,
+) -> None:
     scheduler.start()
     scheduler.add_job(int, executor="elsewhere")
 
@@ -199,15 +227,15 @@ def test_settling_does_not_wait_for_jobs_that_cannot_be_run(scheduler):
     assert len(scheduler.get_jobs()) == 1
 
 
-def test_event_loops_settle_without_being_held_up(clock):
+def test_event_loops_settle_without_being_held_up(clock: ManualClock) -> None:
     module = pytest.importorskip("apscheduler.schedulers.asyncio")
     results = []
 
-    async def work():
+    async def work() -> None:
         await asyncio.sleep(0)
         results.append(clock.now())
 
-    async def main():
+    async def main() -> None:
         async with module.AsyncIOScheduler(timezone=UTC, clock=clock) as scheduler:
             scheduler.add_job(work, "interval", hours=1)
             for _ in range(3):

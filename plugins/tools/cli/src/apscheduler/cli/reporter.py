@@ -72,7 +72,7 @@ class Reporter:
     """
 
     def __init__(self, scheduler: BaseScheduler, console: Console):
-        self.counts: Counter[int] = Counter()
+        self._counts: Counter[int] = Counter()
         self._scheduler = scheduler
         self._console = console
         self._started = False
@@ -90,6 +90,16 @@ class Reporter:
     def say(self, text: str, style: str = "") -> None:
         """Print a line of text; callable from anywhere, also from a signal handler."""
         self._queue.put(lambda: self._write(text, style))
+
+    def summarise(self) -> None:
+        """Print how many runs there were, of all that has happened so far."""
+        self._queue.put(self._write_summary)
+
+    def _write_summary(self) -> None:
+        failed = self._counts[EVENT_JOB_ERROR] + self._counts[EVENT_JOB_LOST]
+        ran = self._counts[EVENT_JOB_EXECUTED] + failed
+        text = f"Stopped after {ran} run{'' if ran == 1 else 's'}"
+        self._write(f"{text}, {failed} of them failed." if failed else f"{text}.")
 
     def close(self) -> None:
         """Print what is left, and end."""
@@ -145,7 +155,7 @@ class Reporter:
         self._line(event.alias, "store fails", "bold red", details)
 
     def _report_job(self, event: JobEvent) -> None:
-        self.counts[event.code] += 1
+        self._counts[event.code] += 1
         word, style = WORDS[event.code]
         job = self._find(event)
         details = self._describe(event)

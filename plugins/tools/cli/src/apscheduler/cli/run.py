@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -24,18 +25,15 @@ from apscheduler.cli.shared import (
 )
 from apscheduler.config import ConfigurationError, create_scheduler
 from apscheduler.events import (
-    EVENT_JOB_ERROR,
-    EVENT_JOB_EXECUTED,
-    EVENT_JOB_LOST,
-    EVENT_JOB_MISSED,
-    EVENT_JOB_SUBMITTED,
     EVENT_SCHEDULER_SHUTDOWN,
     EVENT_SCHEDULER_STARTED,
-    JobRangeEvent,
 )
 from apscheduler.schedulers.base import BaseScheduler
 
-ENDS = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
+# Stopping that takes longer is worth a word.
+EXPLAIN_SECONDS = 0.2
+
+LONG = timedelta(days=3650).total_seconds()
 
 # Schedulers that run on a loop that asyncio provides, and those whose loop belongs to another main program.
 ON_ASYNCIO = frozenset(
@@ -94,8 +92,6 @@ class Runner:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._signals: list[int] = []
-        self._going_on = 0
-        self._idle = threading.Condition()
         self._modules = {cls.__module__ for cls in type(scheduler).__mro__}
         self._stopper = threading.Thread(
             target=self._stop_in_time, name="apscheduler stop", daemon=True
@@ -123,7 +119,6 @@ class Runner:
         self._scheduler.add_listener(
             self._take_started, EVENT_SCHEDULER_STARTED | EVENT_SCHEDULER_SHUTDOWN
         )
-        self._scheduler.add_listener(self._count, EVENT_JOB_SUBMITTED | ENDS)
         try:
             self._drive()
         except ConfigurationError as exc:
@@ -138,7 +133,7 @@ class Runner:
             ) from exc
         self._stop.set()
         self._stopper.join()
-        self._summarise()
+        self._reporter.summarise()
         self._reporter.close()
         return 0
 
@@ -161,21 +156,11 @@ class Runner:
 
     def _take_started(self, event: Any) -> None:
         if event.code == EVENT_SCHEDULER_STARTED:
-            self._stopper.start()
+            if self._stopper.ident is None:  # else a job has started it again
+                self._stopper.start()
         else:
             self._ended.set()
             self._stop.set()
-
-    def _count(self, event: Any) -> None:
-        """Keep in mind how many runs are going on."""
-        if isinstance(event, JobRangeEvent):
-            return
-        with self._idle:
-            if event.code == EVENT_JOB_SUBMITTED:
-                self._going_on += len(event.scheduled_run_times)
-            else:
-                self._going_on -= 1
-            self._idle.notify_all()
 
     # Stopping
 
@@ -192,22 +177,14 @@ class Runner:
         self._stop.wait(self._seconds)
         if self._ended.is_set():
             return
-        if self._going_on > 0:
-            self._reporter.say(
+        explain = threading.Timer(
+            EXPLAIN_SECONDS,
+            self._reporter.say,
+            [
                 "Stopping when the runs that are going on have ended; press Ctrl+C (again) to abort them."
-            )
-        if self._modules & ON_ASYNCIO:
-            # An event loop cannot wait, so its shutdown would cancel what is going on.
-            self._scheduler.pause()
-            with self._idle:
-                self._idle.wait_for(lambda: self._going_on <= 0)
-        self._scheduler.shutdown()
-
-    def _summarise(self) -> None:
-        counts = self._reporter.counts
-        failed = counts[EVENT_JOB_ERROR] + counts[EVENT_JOB_LOST]
-        ran = counts[EVENT_JOB_EXECUTED] + failed
-        text = f"Stopped after {ran} run{'' if ran == 1 else 's'}"
-        self._reporter.say(
-            f"{text}, {failed} of them failed." if failed else f"{text}."
+            ],
         )
+        explain.start()
+        # With True, a scheduler on an event loop would cancel coroutines: there they cannot be waited for.
+        self._scheduler.shutdown(LONG if self._modules & ON_ASYNCIO else True)
+        explain.cancel()

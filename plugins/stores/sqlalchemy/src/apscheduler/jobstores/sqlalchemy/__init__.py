@@ -115,7 +115,7 @@ class SQLAlchemyJobStore(NativeJobStore):
         try:
             if database.owned:
                 database.dialect.tune(self.engine)
-            self._storage.create_jobs(self._logger)
+            self._storage.create_jobs()
             self._prepare_runs()
         except DBAPIError as exc:
             database.close()

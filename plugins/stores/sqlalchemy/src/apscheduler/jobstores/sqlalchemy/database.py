@@ -49,7 +49,8 @@ class Database:
 
         :param table: one that is there, if any is
         """
-        with _turn(self.engine.pool), self.engine.begin() as connection:
+        turn = _turn(self.engine.pool, self.dialect.has_one_writer)
+        with turn, self.engine.begin() as connection:
             self.dialect.begin_write(connection, table)
             yield connection
 
@@ -81,7 +82,8 @@ class Database:
             self.engine.dispose(close=False)
 
 
-# A connection that all threads share is used by one of them at a time, whichever store or engine it belongs to.
+# A connection that all threads share is used by one of them at a time, whichever store or engine it belongs to. And
+# where there is one writer at a time, threads of one process wait for each other here, which takes less than polling.
 _locks: "weakref.WeakKeyDictionary[Pool, Any]" = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
 _databases: "weakref.WeakSet[Database]" = weakref.WeakSet()
@@ -89,8 +91,8 @@ _inherited: list[Pool] = []
 
 
 @contextmanager
-def _turn(pool: Pool) -> Iterator[None]:
-    if not isinstance(pool, StaticPool):
+def _turn(pool: Pool, one_at_a_time: bool = False) -> Iterator[None]:
+    if not one_at_a_time and not isinstance(pool, StaticPool):
         yield
         return
     with _locks_guard:

@@ -16,6 +16,8 @@ class Dialect:
 
     # Whether a claim sees what others have claimed: several schedulers may then share the database.
     isolates_claims = False
+    # Whether only one transaction at a time can write to the whole database.
+    has_one_writer = False
 
     def options(self, url: URL, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options to create an engine with, from those that were configured."""
@@ -77,6 +79,7 @@ class SQLiteDialect(Dialect):
     """SQLite locks the whole database for a writer: claims wait for each other, and see everything."""
 
     isolates_claims = True
+    has_one_writer = True
 
     def options(self, url: URL, options: Mapping[str, Any]) -> dict[str, Any]:
         result = dict(options)

@@ -1,18 +1,15 @@
 """Where the store keeps its tables: jobs always in the database, runs beside them where that is possible."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, MetaData, inspect
-from sqlalchemy.exc import DBAPIError
 
 from apscheduler.jobstores.sqlalchemy.claims import ClaimStatements
 from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.nodes import NodeTable
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
 from apscheduler.jobstores.sqlalchemy.tables import (
-    due_index_name,
     jobs_table,
     nodes_table,
     runs_table,
@@ -62,29 +59,14 @@ class Storage:
             with self.runs_database.read() as runs_connection:
                 yield connection, runs_connection
 
-    def create_jobs(self, logger: logging.Logger) -> None:
-        """Create the table of jobs, or what is new in it, if it is not there."""
+    def create_jobs(self) -> None:
+        """Create the table of jobs if it is not there."""
         table = self.jobs_table
         with self.database.read() as connection:
-            inspector = inspect(connection)
-            if inspector.has_table(table.name, table.schema):
-                indexes = inspector.get_indexes(table.name, table.schema)
-                missing = due_index_name(table) not in {
-                    index["name"] for index in indexes
-                }
-            else:
-                indexes, missing = None, True
-        if not missing:
-            return
-        try:
-            with self.database.write(None) as connection:
-                table.create(connection, checkfirst=True)
-                for index in table.indexes:
-                    index.create(connection, checkfirst=True)
-        except DBAPIError as exc:
-            if indexes is None:
-                raise
-            logger.debug("The index on due jobs could not be created: %s", exc)
+            if inspect(connection).has_table(table.name, table.schema):
+                return
+        with self.database.write(None) as connection:
+            table.create(connection, checkfirst=True)
 
     def create_runs(self) -> None:
         """Create the tables of runs and leases if they are not there.

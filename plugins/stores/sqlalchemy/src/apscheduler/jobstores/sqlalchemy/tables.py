@@ -28,8 +28,8 @@ ID_LENGTH = 191
 
 
 def jobs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
-    """Return the table of jobs, as APScheduler 3 lays it out, with one index more."""
-    table = Table(
+    """Return the table of jobs, as APScheduler 3 lays it out."""
+    return Table(
         tablename,
         metadata,
         Column("id", Unicode(ID_LENGTH), primary_key=True),
@@ -37,14 +37,6 @@ def jobs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
         Column("job_state", LargeBinary, nullable=False),
         schema=schema,
     )
-    # Due jobs are read in this order, also when thousands are due at the same instant.
-    Index(due_index_name(table), table.c.next_run_time, table.c.id)
-    return table
-
-
-def due_index_name(table: Table) -> str:
-    """Return the name of the index on the order in which due jobs are read."""
-    return f"ix_{_qualified(table)}_due"
 
 
 def runs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:

@@ -40,12 +40,18 @@ class SchedulerHarness:
         return scheduler
 
     def make_event(self) -> Any:
-        """Return what works like a ``threading.Event`` for plain functions that run as jobs."""
+        """Return what works like a ``threading.Event`` in jobs and stores."""
         return threading.Event()
 
     def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function where the program that owns the scheduler runs, and return its result."""
         return func(*args, **kwargs)
+
+    def spawn(self, func: Callable[..., Any], *args: Any) -> Any:
+        """Call a function beside the test, and return what works like its thread."""
+        thread = threading.Thread(target=func, args=args)
+        thread.start()
+        return thread
 
     def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
         """Start the scheduler and return when it has been started; its loop is turning then.

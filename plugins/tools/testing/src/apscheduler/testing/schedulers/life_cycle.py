@@ -1,6 +1,5 @@
 """Starting, pausing, resuming, shutting down: what each call does in each state."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -236,10 +235,8 @@ class LifeCycleContract(ContractBase):
         real_start, refused = store.start, []
 
         def start(*args: Any) -> None:
-            # Another thread, in the middle of this start.
-            thread = threading.Thread(target=start_again)
-            thread.start()
-            thread.join()
+            # Another one, in the middle of this start.
+            harness.spawn(start_again).join()
             real_start(*args)
 
         def start_again() -> None:

@@ -1,7 +1,5 @@
 """What shutting down waits for, and what it leaves alone."""
 
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -35,12 +33,6 @@ class Work:
         self.has_ended = True
 
 
-def in_thread(func: Callable[..., Any], *args: Any) -> threading.Thread:
-    thread = threading.Thread(target=func, args=args)
-    thread.start()
-    return thread
-
-
 class StoppingContract(ContractBase):
     @pytest.fixture
     def work(self, harness: SchedulerHarness, scheduler: BaseScheduler) -> Work:
@@ -58,7 +50,7 @@ class StoppingContract(ContractBase):
         log: EventLog,
         work: Work,
     ) -> None:
-        thread = in_thread(harness.shutdown, scheduler)
+        thread = harness.spawn(harness.shutdown, scheduler)
         harness.wait_until(lambda: not scheduler.running, "shutting down has begun")
         assert log.count(EVENT_SCHEDULER_SHUTDOWN) == 0
 
@@ -111,7 +103,7 @@ class StoppingContract(ContractBase):
         log: EventLog,
         work: Work,
     ) -> None:
-        thread = in_thread(harness.shutdown, scheduler, 10 * PATIENCE)
+        thread = harness.spawn(harness.shutdown, scheduler, 10 * PATIENCE)
         harness.wait_until(lambda: not scheduler.running, "shutting down has begun")
 
         work.may_end.set()
@@ -153,7 +145,7 @@ class StoppingContract(ContractBase):
         harness.start(scheduler)
         scheduler.add_job(job)
         harness.wait_until(has_begun.is_set, "the job has begun")
-        thread = in_thread(harness.shutdown, scheduler)
+        thread = harness.spawn(harness.shutdown, scheduler)
         harness.wait_until(lambda: not scheduler.running, "shutting down has begun")
 
         may_go_on.set()
@@ -183,7 +175,7 @@ class StoppingContract(ContractBase):
         scheduler.add_job(int, "date", run_date=due, id="victim")
         scheduler.add_job(work, id="work")
         harness.wait_until(work.has_begun.is_set, "the job has begun")
-        thread = in_thread(harness.shutdown, scheduler)
+        thread = harness.spawn(harness.shutdown, scheduler)
         harness.wait_until(lambda: not scheduler.running, "shutting down has begun")
 
         clock.advance(hours=2)
@@ -201,7 +193,7 @@ class StoppingContract(ContractBase):
     ) -> None:
         store = self.add_store(scheduler)
         store.performs_io = True  # it may be slow, so it must not hold up an event loop
-        is_claiming, may_go_on = threading.Event(), threading.Event()
+        is_claiming, may_go_on = harness.make_event(), harness.make_event()
         handed_back: list[Any] = []
         real_claim = store.claim
 
@@ -216,7 +208,7 @@ class StoppingContract(ContractBase):
         harness.start(scheduler)
         scheduler.add_job(int, id="late")
         harness.wait_until(is_claiming.is_set, "the job has been claimed")
-        thread = in_thread(harness.shutdown, scheduler)
+        thread = harness.spawn(harness.shutdown, scheduler)
         harness.wait_until(lambda: not scheduler.running, "shutting down has begun")
 
         may_go_on.set()

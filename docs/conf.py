@@ -18,7 +18,5 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "separated"
+add_module_names = False
 python_maximum_signature_line_length = 80
-
-# Blocks marked as console or text show what a terminal shows.
-highlight_language = "none"

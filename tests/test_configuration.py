@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import pytz
+import pytz  # type: ignore[import-untyped]  # it has no types of its own
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.executors.debug import DebugExecutor
@@ -358,7 +358,7 @@ def test_a_text_as_arguments_is_warned_of(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_text_as_coalesce_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    scheduler = BackgroundScheduler()
+    scheduler: Any = BackgroundScheduler()
 
     assert scheduler.add_job(work, coalesce="false").coalesce is True
     assert "'false'" in caplog.text
@@ -451,7 +451,7 @@ def test_classes_can_be_registered_without_packaging() -> None:
     class Mine(DebugExecutor):
         pass
 
-    scheduler = StubScheduler()
+    scheduler: Any = StubScheduler()
     scheduler._executor_classes = {"mine": Mine}
 
     scheduler.add_executor("mine")

@@ -36,7 +36,9 @@ ROOMS = [
         "apscheduler",
         "apscheduler.callables",
         "apscheduler.clock",
+        "apscheduler.conversion",
         "apscheduler.distributions",
+        "apscheduler.environment",
         "apscheduler.events",
         "apscheduler.executors",
         "apscheduler.installed",
@@ -49,7 +51,13 @@ ROOMS = [
         "apscheduler.triggers.base",
         "apscheduler.util",
     },
-    {"apscheduler.digest", "apscheduler.runs", "apscheduler.settings", "apscheduler.transfer"},
+    {
+        "apscheduler.digest",
+        "apscheduler.problems",
+        "apscheduler.runs",
+        "apscheduler.settings",
+        "apscheduler.transfer",
+    },
     {"apscheduler.hooks"},
     {"apscheduler.plugins"},
     {"apscheduler.executors.*", "apscheduler.jobstores.*", "apscheduler.triggers.*"},
@@ -61,9 +69,13 @@ ROOMS = [
         "apscheduler.leases",
         "apscheduler.outcomes",
     },
-    {"apscheduler.declarations"},
+    {
+        "apscheduler.declarations",
+        "apscheduler.declared_job",
+        "apscheduler.synchronisation",
+    },
     {"apscheduler.schedulers.*"},
-    {"apscheduler.config"},
+    {"apscheduler.checks", "apscheduler.config"},
 ]
 
 

@@ -95,9 +95,7 @@ def test_adding_an_unchanged_declaration_again_keeps_time_and_pause(make: Any) -
 
     def declare(**changes: Any) -> Job:
         options: dict[str, Any] = {"hours": 1, "id": "a", **changes}
-        job: Job = scheduler.add_job(
-            work, "interval", replace_existing=True, **options
-        )
+        job: Job = scheduler.add_job(work, "interval", replace_existing=True, **options)
         return job
 
     first = declare()
@@ -140,9 +138,7 @@ def test_a_function_that_was_defined_anew_is_the_one_that_runs(
 
         redefined.__qualname__ = "redefined"
         monkeypatch.setattr(module, "redefined", redefined, raising=False)
-        scheduler.add_job(
-            redefined, "interval", hours=1, id="a", replace_existing=True
-        )
+        scheduler.add_job(redefined, "interval", hours=1, id="a", replace_existing=True)
 
     scheduler.modify_job("a", next_run_time=datetime.now(UTC))
     scheduler.resume()
@@ -472,7 +468,9 @@ def test_what_comes_due_during_shutdown_is_neither_run_nor_moved_on(make: Any) -
     thread.join(SOON)
 
     assert not thread.is_alive()
-    assert store.lookup_job("victim").next_run_time == due
+    kept = store.lookup_job("victim")
+    assert kept is not None
+    assert kept.next_run_time == due
     assert store.reads == reads
     assert log.codes.count(EVENT_JOB_EXECUTED) == 1
 
@@ -530,7 +528,7 @@ def test_the_job_that_makes_a_start_fail_is_named(make: Any) -> None:
     scheduler = make()
     scheduler.add_job(work, "interval", hours=1, id="b", jobstore="typo")
 
-    with pytest.raises(KeyError, match="'b'.*'typo'"):
+    with pytest.raises(KeyError, match=r"'b'.*'typo'"):
         scheduler.start()
 
 

@@ -41,9 +41,7 @@ class Tally:
     def __call__(self, name: Any, hold: threading.Event | None = None) -> None:
         with self._changed:
             self._running[name] += 1
-            self.most_at_once[name] = max(
-                self.most_at_once[name], self._running[name]
-            )
+            self.most_at_once[name] = max(self.most_at_once[name], self._running[name])
         if hold is not None:
             hold.wait(SOON)
         with self._changed:
@@ -53,9 +51,9 @@ class Tally:
 
     def wait_for(self, total: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(
-                lambda: self.counts.total() >= total, SOON
-            ), f"{self.counts.total()} of {total} calls"
+            assert self._changed.wait_for(lambda: self.counts.total() >= total, SOON), (
+                f"{self.counts.total()} of {total} calls"
+            )
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def together() -> Iterator[Any]:
             try:
                 barrier.wait(SOON)
                 func(number)
-            except BaseException as exc:  # noqa: BLE001  # told below
+            except BaseException as exc:  # told below
                 errors.append(exc)
 
         threads = [
@@ -329,8 +327,14 @@ def test_a_listener_may_use_the_scheduler_for_every_event(
     def listen(event: Any) -> None:
         scheduler.get_jobs()
         job_id = getattr(event, "job_id", None)
-        if job_id and not job_id.startswith("child") and event.code == EVENT_JOB_EXECUTED:
-            scheduler.add_job(tally, args=[f"child of {job_id}"], id=f"child of {job_id}")
+        if (
+            job_id
+            and not job_id.startswith("child")
+            and event.code == EVENT_JOB_EXECUTED
+        ):
+            scheduler.add_job(
+                tally, args=[f"child of {job_id}"], id=f"child of {job_id}"
+            )
 
     scheduler.add_listener(listen)
 
@@ -402,7 +406,9 @@ def test_stores_come_and_go_while_jobs_run(
         for _ in range(20):
             alias = f"store {number}"
             scheduler.add_jobstore("memory", alias)
-            scheduler.add_job(tally, "interval", seconds=0.005, args=[alias], jobstore=alias)
+            scheduler.add_job(
+                tally, "interval", seconds=0.005, args=[alias], jobstore=alias
+            )
             scheduler.remove_jobstore(alias)
 
     together.finish(together(come_and_go, 3))

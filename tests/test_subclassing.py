@@ -130,8 +130,9 @@ class SQLiteStore(BaseJobStore):
 
     def get_next_run_time(self) -> datetime | None:
         with closing(sqlite3.connect(self.path)) as connection:
-            row = connection.execute("select min(run) from jobs").fetchone()
-        return utc_timestamp_to_datetime(row[0])
+            (first,) = connection.execute("select min(run) from jobs").fetchone()
+        moment: datetime | None = utc_timestamp_to_datetime(first)
+        return moment
 
     def get_all_jobs(self) -> list[Job]:
         jobs = self._query("order by run")
@@ -147,12 +148,16 @@ class SQLiteStore(BaseJobStore):
 
     def add_job(self, job: Job) -> None:
         try:
-            self._do("insert into jobs (run, state, id) values (?, ?, ?)", *self._values(job))
+            self._do(
+                "insert into jobs (run, state, id) values (?, ?, ?)", *self._values(job)
+            )
         except sqlite3.IntegrityError:
             raise ConflictingIdError(job.id) from None
 
     def update_job(self, job: Job) -> None:
-        if not self._do("update jobs set run=?, state=? where id=?", *self._values(job)):
+        if not self._do(
+            "update jobs set run=?, state=? where id=?", *self._values(job)
+        ):
             raise JobLookupError(job.id)
 
     def remove_job(self, job_id: str) -> None:
@@ -205,7 +210,9 @@ class ResultMixin:
         with self.lock:
             what = "error" if event.exception else "executed"
             self.notes.append((what, event.scheduled_run_time))
-            assert event.jobstore == self._scheduler.get_job(event.job_id)._jobstore_alias
+            assert (
+                event.jobstore == self._scheduler.get_job(event.job_id)._jobstore_alias
+            )
 
 
 @pytest.mark.parametrize("added", ["before", "after"])
@@ -317,11 +324,9 @@ def test_an_executor_that_counts_in_its_own_way(make: Any) -> None:
     class Synchronous(BaseExecutor):
         def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
             try:
-                events = run_job(
-                    job, job._jobstore_alias, run_times, self._logger.name
-                )
+                events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
             except BaseException:
-                self._run_job_error(job.id, *sys.exc_info()[1:])  # type: ignore[arg-type]  # as they write it
+                self._run_job_error(job.id, *sys.exc_info()[1:])
             else:
                 self._run_job_success(job.id, events)
 
@@ -358,7 +363,12 @@ def test_run_job_can_be_replaced_in_the_pool_module(make: Any) -> None:
         "apscheduler.executors.pool.run_job", MagicMock(return_value=[])
     ) as replaced:
         called = threading.Event()
-        replaced.side_effect = lambda *args: called.set() or []
+
+        def answer(*args: Any) -> list[Any]:
+            called.set()
+            return []
+
+        replaced.side_effect = answer
         scheduler = make(executors={"default": ThreadPoolExecutor(1)})
         scheduler.start()
         job = scheduler.add_job(work, id="a")
@@ -366,7 +376,11 @@ def test_run_job_can_be_replaced_in_the_pool_module(make: Any) -> None:
         scheduler.shutdown()
 
     (given, alias, run_times, logger), _ = replaced.call_args
-    assert (given.id, alias, logger) == (job.id, "default", "apscheduler.executors.default")
+    assert (given.id, alias, logger) == (
+        job.id,
+        "default",
+        "apscheduler.executors.default",
+    )
     assert len(run_times) == 1
 
 
@@ -583,7 +597,9 @@ def test_an_extension_may_configure_late_and_ask_for_every_attribute(make: Any) 
         job_defaults={"max_instances": 3},
         timezone="UTC",
     )
-    scheduler.add_job(func=f"{__name__}:work", id="a", trigger="cron", hour="5", name="n")
+    scheduler.add_job(
+        func=f"{__name__}:work", id="a", trigger="cron", hour="5", name="n"
+    )
     scheduler.start(paused=True)
 
     (job,) = scheduler.get_jobs("default")

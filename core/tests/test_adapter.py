@@ -200,11 +200,11 @@ def test_a_finished_job_is_removed_before_it_is_submitted(make_scheduler: Any) -
     scheduler = make_scheduler(store)
     seen = []
     events = collect(scheduler, EVENT_JOB_REMOVED | EVENT_JOB_EXECUTED)
-    scheduler.add_job(
-        lambda: None, Once(), id="a"
-    ) if False else scheduler.add_job(work, Once(), id="a")
-    scheduler._executors["default"]._do_submit_job = (
-        lambda job, run_times: seen.append(dict(store.states))
+    scheduler.add_job(lambda: None, Once(), id="a") if False else scheduler.add_job(
+        work, Once(), id="a"
+    )
+    scheduler._executors["default"]._do_submit_job = lambda job, run_times: seen.append(
+        dict(store.states)
     )
 
     run_pass(scheduler)
@@ -297,9 +297,11 @@ def test_a_job_is_claimed_and_then_submitted(mocked: Any) -> None:
 
     run_pass(scheduler)
 
-    assert names(
-        log, "job._modify", "store.update_job", "executor.submit_job"
-    ) == ["job._modify", "store.update_job", "executor.submit_job"]
+    assert names(log, "job._modify", "store.update_job", "executor.submit_job") == [
+        "job._modify",
+        "store.update_job",
+        "executor.submit_job",
+    ]
 
 
 def test_a_schedule_that_is_over_goes_through_remove_job_of_the_scheduler(

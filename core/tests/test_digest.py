@@ -84,7 +84,7 @@ def test_equal_declarations_have_equal_digests() -> None:
         {"options": {}},
         {"executor": "x"},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(changes),
 )
 def test_whatever_changes_changes_the_digest(changes: dict[str, Any]) -> None:
     assert digest(**changes) not in (None, digest())
@@ -112,7 +112,14 @@ def test_the_order_of_keywords_does_not_matter(one: Any, two: Any) -> None:
         {"options": {"next_run_time": datetime(2030, 1, 1, tzinfo=UTC)}},
         {"args": iter((1,))},
     ],
-    ids=["no trigger", "object", "object by keyword", "lambda", "explicit time", "iter"],
+    ids=[
+        "no trigger",
+        "object",
+        "object by keyword",
+        "lambda",
+        "explicit time",
+        "iter",
+    ],
 )
 def test_what_has_no_lasting_text_form_has_no_digest(changes: dict[str, Any]) -> None:
     assert digest(**changes) is None

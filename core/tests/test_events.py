@@ -120,10 +120,11 @@ def test_attributes_repr_and_pickling(
 ) -> None:
     copy = pickle.loads(pickle.dumps(event))
 
+    code = event.code
     assert isinstance(event, base)
     assert {name: getattr(event, name) for name in attributes} == attributes
     assert {name: getattr(copy, name) for name in attributes} == attributes
-    assert repr(event) == f"<{type(event).__name__} (code={event.code})>"
+    assert repr(event) == f"<{type(event).__name__} (code={code})>"
 
 
 def test_an_outcome_travels_with_its_identity() -> None:

@@ -164,7 +164,7 @@ def _observe(name: str) -> Any:
     pairs = ", ".join(f"{n}={n}" for n in names)
     source += f"    self.calls.append(({name!r}, dict({pairs})))\n"
     namespace: dict[str, Any] = {}
-    exec(source, namespace)
+    exec(source, namespace)  # noqa: S102  # our own text
     return hookimpl(namespace[name])
 
 
@@ -397,9 +397,7 @@ def test_wrappers_leave_also_when_the_job_fails() -> None:
     wrapper = Wrapper()
     get_hooks().register(wrapper)
 
-    (event,) = run_job(
-        make_job(fail), "default", RunTimes([NOW], ("r",), "r"), "test"
-    )
+    (event,) = run_job(make_job(fail), "default", RunTimes([NOW], ("r",), "r"), "test")
 
     assert [what for what, *_ in wrapper.seen] == ["before", "after"]
     assert str(event.exception) == "bad"
@@ -489,9 +487,7 @@ def test_a_broken_plugin_is_named_and_skipped_and_the_others_are_loaded(
     monkeypatch.setattr(
         hooks_module,
         "entry_points_of",
-        fake_entry_points(
-            entry("broken", load), entry("good", lambda: good)
-        ),
+        fake_entry_points(entry("broken", load), entry("good", lambda: good)),
     )
     manager = HookManager()
 
@@ -506,10 +502,13 @@ def test_a_broken_plugin_is_named_and_skipped_and_the_others_are_loaded(
 
 def test_installed_plugins_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
+
+    def load() -> Recorder:
+        loads.append(1)
+        return Recorder()
+
     monkeypatch.setattr(
-        hooks_module,
-        "entry_points_of",
-        fake_entry_points(entry("p", lambda: loads.append(1) or Recorder())),
+        hooks_module, "entry_points_of", fake_entry_points(entry("p", load))
     )
     manager = HookManager()
 

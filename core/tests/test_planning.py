@@ -207,9 +207,7 @@ def test_thirty_days_of_a_one_second_job_cost_few_calls_with_a_trigger_that_jump
 ) -> None:
     trigger = Jumping()
 
-    result = plan(
-        make_job(trigger, START, coalesce, grace), START + timedelta(days=30)
-    )
+    result = plan(make_job(trigger, START, coalesce, grace), START + timedelta(days=30))
 
     assert trigger.calls <= planning.MAX_RUN_TIMES + 5
     assert len(result.run_times) <= planning.MAX_RUN_TIMES

@@ -97,7 +97,10 @@ def test_any_mapping_can_be_a_configuration() -> None:
         ({"max_instances": "3"}, {"max_instances": 3}),
         ({"max_instances": None}, {"max_instances": None}),
         ({"max_instances": -5}, {"max_instances": -5}),
-        ({"on_lost": "retry", "max_attempts": "5"}, {"on_lost": "retry", "max_attempts": 5}),
+        (
+            {"on_lost": "retry", "max_attempts": "5"},
+            {"on_lost": "retry", "max_attempts": 5},
+        ),
     ],
 )
 def test_job_defaults_are_converted(

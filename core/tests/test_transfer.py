@@ -132,7 +132,7 @@ def test_no_jobs_are_an_empty_list() -> None:
     ids=str,
 )
 def test_arguments_after_a_round_trip(value: Any, expected: Any) -> None:
-    assert there_and_back(make_job(args=[value])).args == [expected]
+    assert there_and_back(make_job(args=[value])).args[0] == expected
 
 
 def test_an_object_with_an_empty_state_comes_back_as_an_object() -> None:
@@ -160,7 +160,7 @@ def test_files_can_be_given_by_path(tmp_path: Path, convert: Any) -> None:
 
     write_jobs([make_job(args=("ünï",))], path)
 
-    assert read_jobs(path)[0].args == ["ünï"]
+    assert read_jobs(path)[0].args[0] == "ünï"
 
 
 def test_a_file_object_is_not_closed() -> None:

@@ -4,6 +4,7 @@ import atexit
 import logging
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
 from apscheduler.runs import Completion
@@ -26,9 +27,10 @@ class CompletionBuffer:
     def __init__(self, store: "NativeJobStore", logger: logging.Logger):
         self._store = store
         self._logger = logger
-        self._pending: list[Completion] = []
+        self._pending: deque[Completion] = deque()
         self._changed = threading.Condition()
-        self._writing = threading.Lock()
+        # Held while outcomes are on their way: a claim that did not see them would count their runs as going on.
+        self.writing = threading.RLock()
         self._urgent = False
         self._thread: threading.Thread | None = None
         _buffers.add(self)
@@ -39,7 +41,8 @@ class CompletionBuffer:
         :param urgent: write it at once, because the job fires again soon
         """
         if not self._store.performs_io:
-            self._store.complete([completion])
+            # The next claim takes it; whoever looks at runs flushes before.
+            self._pending.append(completion)
             return
         with self._changed:
             self._pending.append(completion)
@@ -53,23 +56,24 @@ class CompletionBuffer:
                 self._changed.notify()
 
     def take(self) -> list[Completion]:
-        """Return what is waiting, to be written by a claim."""
-        with self._changed:
-            taken, self._pending = self._pending, []
-            self._urgent = False
-            return taken
+        """Return what is waiting, to be written by the caller, who holds ``writing``."""
+        self._urgent = False
+        taken = []
+        pending = self._pending  # others append to it meanwhile
+        while pending:
+            taken.append(pending.popleft())
+        return taken
 
     def give_back(self, completions: list[Completion]) -> None:
         """Take back what could not be written. Writing an outcome twice does no harm."""
-        with self._changed:
-            self._pending[:0] = completions
+        self._pending.extendleft(reversed(completions))
 
     def flush(self) -> None:
         """Write what is waiting, now; on return nothing is under way.
 
         :raises Exception: whatever the store raises; the outcomes are kept
         """
-        with self._writing:
+        with self.writing:
             taken = self.take()
             if not taken:
                 return

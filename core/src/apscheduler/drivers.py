@@ -27,6 +27,7 @@ from apscheduler.jobstores.contract import (
     MAX_RUN_AGE,
     MAX_RUNS_PER_JOB,
     Claim,
+    ClaimBatch,
     ClaimRequest,
     NativeJobStore,
 )
@@ -95,6 +96,7 @@ class StoreDriver:
         self._holds: dict[str, _Hold] = {}
         # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
         self._in_parts: set[str] = set()
+        self._has_rest = False
         self._capacities: dict[str, int] = {}
         # Runs that shutting down has kept from starting: handed back when the store is closed.
         self._unstarted: list[Claim] = []
@@ -211,32 +213,31 @@ class StoreDriver:
             if not limit:
                 self.completions.flush()
                 return self._poll_time(now)  # a slot that becomes free wakes the loop
+            batch = self._claim(now, limit)
+            self._dispatch(batch.claims, events)
+            if not (batch.more and batch.claims) and not self._has_rest:
+                return self._earliest(batch.next_run_time, now)
+            now = self.scheduler._clock.now()
+        return now
+
+    def _claim(self, now: datetime, limit: int) -> ClaimBatch:
+        """Take what is due, and with it the lease on what that starts."""
+        lease, held_until = self.lease, None
+        self._has_rest = False
+        with self.completions.writing:
             request = self._make_request(now, limit)
-            held_until = None
-            if self.lease is not None:
-                request.lease_until, held_until = self.lease.next_expiry()
+            if lease is not None:
+                request.lease_until, held_until = lease.next_expiry()
             try:
                 batch = self.store.claim(request)
             except BaseException:
                 self.completions.give_back(list(request.completions))
                 raise
-            finally:
-                self._tell()
-            if held_until is not None and any(c.run_times for c in batch.claims):
-                assert self.lease is not None
-                self.lease.granted(held_until)
-            self._dispatch(batch.claims, events)
-            in_parts = any(
-                not claim.ready
-                and claim.plan.next_run_time is not None
-                and type(claim.job) is Job
-                and claim.plan.next_run_time <= now
-                for claim in batch.claims
-            )
-            if not (batch.more and batch.claims) and not in_parts:
-                return self._earliest(batch.next_run_time, now)
-            now = self.scheduler._clock.now()
-        return now
+        self._tell()
+        if lease is not None and held_until is not None:
+            if any(claim.run_times for claim in batch.claims):
+                lease.granted(held_until)
+        return batch
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
         self._now = now
@@ -321,7 +322,8 @@ class StoreDriver:
             return None
         if plan.next_run_time is not None and plan.next_run_time <= now:
             self._in_parts.add(job.id)
-        else:
+            self._has_rest = True
+        elif self._in_parts:
             self._in_parts.discard(job.id)
         if self._holds:
             self._holds.pop(job.id, None)
@@ -362,14 +364,16 @@ class StoreDriver:
         """Hand what was claimed to the executors, if this node still has the right to."""
         refused = []
         outcomes = self.engine.outcomes
+        node, offset = self.engine.identity.node.id, self.scheduler._clock.offset()
         for claim in claims:
             outcomes.announce(self.alias, claim, events)
-            if claim.run_times:
-                if self._may_start():
-                    self._expect(claim)
-                    outcomes.submit(self.alias, claim, events)
-                else:
-                    refused.append(claim)
+            if not claim.run_times:
+                continue
+            if not self._may_start():
+                refused.append(claim)
+                continue
+            self._expect(claim, node, offset)
+            outcomes.submit(self.alias, claim, events)
         if refused:
             self.store.hand_back(refused)
 
@@ -378,14 +382,14 @@ class StoreDriver:
             return False
         return self.lease is None or self.lease.is_good()
 
-    def _expect(self, claim: Claim) -> None:
+    def _expect(self, claim: Claim, node: str, offset: timedelta) -> None:
         """Note the runs before they start: they may end before the executor returns."""
-        times, node = claim.run_times, self.engine.identity.node.id
+        times = claim.run_times
         again = claim.plan.next_run_time if type(claim.job) is Job else None
-        times.clock_offset = self.scheduler._clock.offset()
+        times.clock_offset = offset
         times.is_ready = claim.ready
-        for run_id, run_time in zip(times.run_ids, times, strict=True):
-            self._open[run_id] = _OpenRun(claim.job, times, run_time, node, again)
+        for index, run_id in enumerate(times.run_ids):
+            self._open[run_id] = _OpenRun(claim.job, times, times[index], node, again)
 
     # Completion
 

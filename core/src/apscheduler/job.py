@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from inspect import isclass, isfunction, ismethod
+from inspect import isclass, isfunction, ismethod, unwrap
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.triggers.base import BaseTrigger, TriggerError
@@ -212,7 +212,8 @@ class Job:
         args = changes.pop("args") if "args" in changes else self.args
         kwargs = changes.pop("kwargs") if "kwargs" in changes else self.kwargs
         func_ref: str | None
-        if is_same_func:  # a reference that was given as text need not be the one that could be made
+        if is_same_func:
+            # A reference that was given as text need not be the one that could be made.
             func_ref = self.func_ref
         elif isinstance(func, str):
             func_ref = func
@@ -330,7 +331,8 @@ def _reference(func: Callable[..., Any]) -> str | None:
 def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
     """Return whether the name of a function will lead to it in a moment: decorators come before the name is bound.
 
-    When a module is loaded again, the name still leads to the function of the time before.
+    The name may still lead to an earlier function: one further up, or that of the time before, when a module is
+    loaded again.
     """
     module = sys.modules.get(func.__module__) if isfunction(func) else None
     if module is None:
@@ -339,7 +341,8 @@ def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
         found = ref_to_obj(ref)
     except LookupError:
         return True
-    if not isfunction(found) or hasattr(found, "__wrapped__"):
+    found = unwrap(found)
+    if not isfunction(found) or found is func:  # the name leads to a wrapper of it
         return False
     old, new = found.__code__, func.__code__
     return (
@@ -347,7 +350,7 @@ def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
     ) and (
         getattr(module.__spec__, "_initializing", False)
         or old.co_filename != new.co_filename
-        or old.co_firstlineno == new.co_firstlineno
+        or old.co_firstlineno <= new.co_firstlineno
     )
 
 

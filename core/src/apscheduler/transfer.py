@@ -28,7 +28,9 @@ def write_jobs(jobs: Sequence[Job], outfile: TextIO | str | PathLike[str]) -> No
     # Made in full before the file is touched: a job that cannot be written must not cost an older export.
     states = ", ".join(map(_encode_job, jobs))
     version = json.dumps(apscheduler.version)
-    text = f'{{"version": {VERSION}, "scheduler_version": {version}, "jobs": [{states}]}}'
+    text = (
+        f'{{"version": {VERSION}, "scheduler_version": {version}, "jobs": [{states}]}}'
+    )
     with _opened(outfile, "w") as file:
         file.write(text)
 

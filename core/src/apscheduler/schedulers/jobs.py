@@ -117,7 +117,8 @@ class JobMethods(ComponentRegistry):
         )
         if id:
             job._declaration = digest_declaration(job, *declared, given, executor)
-        with self._jobstores_lock:  # start() takes what is pending and changes the state
+        # start() takes what is pending and changes the state.
+        with self._jobstores_lock:
             is_pending = self.state == STATE_STOPPED
             if is_pending:
                 self._pending_jobs.append((job, jobstore, replace_existing))
@@ -291,8 +292,8 @@ class JobMethods(ComponentRegistry):
             for _ in range(MAX_TRIES):
                 try:
                     stored = store.read_job(job.id)
-                except Exception:  # it cannot be restored: all the better that it is replaced
-                    break
+                except Exception:
+                    break  # it cannot be restored: all the better that it is replaced
                 if stored is None or (
                     stored.job._declaration != job._declaration
                     or stored.job._origin != job._origin
@@ -575,7 +576,9 @@ class JobMethods(ComponentRegistry):
         which = RunFilter(job_id, wanted, since, until)
         runs: list[Run] = []
         for alias in self._matching_stores(jobstore):
-            store = self._native_store(alias)
+            driver = self._engine.add(alias, self._lookup_jobstore(alias))
+            driver.completions.flush()
+            store = driver.store
             # Of several stores the latest runs of each are needed to know the latest of all.
             runs.extend(store.get_runs(which, limit + offset))
         runs.sort(key=lambda run: run.scheduled_time.timestamp(), reverse=True)

@@ -32,7 +32,8 @@ for module in (
 PATIENCE = 30
 
 FUNCTIONS = """
-import threading, time
+import time
+from pathlib import Path
 
 def tick(text="tick"):
     print(text, flush=True)
@@ -40,9 +41,10 @@ def tick(text="tick"):
 def fail():
     raise ValueError("no luck")
 
-def work(seconds):
+def work():
     print("begin", flush=True)
-    time.sleep(float(seconds))
+    while not Path("go").exists():
+        time.sleep(0.02)
     print("end", flush=True)
 """
 
@@ -384,19 +386,21 @@ def test_a_job_that_fails_is_reported_and_does_not_fail_the_command(
 def test_a_signal_stops_it_after_running_jobs_have_ended(
     start: Callable[..., Process], number: int
 ) -> None:
-    process = start("run", write(WORK.format(seconds=1)))
+    process = start("run", write(WORK))
     process.wait_for("begin")
 
     process.process.send_signal(number)
+    process.wait_for("Stopping when the runs that are going on have ended")
+    Path("go").touch()
     code, output, errors = process.end()
 
     assert (code, errors) == (0, "")
-    assert output.index("Stopping when the runs") < output.index("end\n")
+    assert "\nend\n" in output
     assert output.endswith("Stopped after 1 run.\n")
 
 
 def test_a_second_signal_aborts_running_jobs(start: Callable[..., Process]) -> None:
-    process = start("run", write(WORK.format(seconds=600)))
+    process = start("run", write(WORK))
     process.wait_for("begin")
 
     process.process.send_signal(signal.SIGTERM)
@@ -411,7 +415,6 @@ def test_a_second_signal_aborts_running_jobs(start: Callable[..., Process]) -> N
 WORK = """
     [apscheduler.jobs.work]
     func = cli_functions:work
-    args = [{seconds}]
     next_run_time = 2020-01-01
     trigger = interval
     hours = 1
@@ -436,21 +439,25 @@ def test_an_asyncio_scheduler_finishes_its_coroutines(
     (project / "cli_functions.py").write_text(
         dedent("""
         import asyncio
-        async def work(seconds):
+        from pathlib import Path
+        async def work():
             print("begin", flush=True)
-            await asyncio.sleep(seconds)
+            while not Path("go").exists():
+                await asyncio.sleep(0.02)
             print("end", flush=True)
         """)
     )
-    path = write("[apscheduler]\nscheduler = asyncio" + dedent(WORK).format(seconds=1))
+    path = write("[apscheduler]\nscheduler = asyncio" + dedent(WORK))
     process = start("run", path)
     process.wait_for("begin")
 
     process.process.send_signal(signal.SIGTERM)
-
+    process.wait_for("Stopping when the runs that are going on have ended")
+    Path("go").touch()
     code, output, errors = process.end()
+
     assert (code, errors) == (0, "")
-    assert output.index("Stopping when the runs") < output.index("end\n")
+    assert "\nend\n" in output
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor, run_coroutine_job, run_job
+from apscheduler.runs import running
 from apscheduler.util import iscoroutinefunction_partial
 
 if TYPE_CHECKING:
@@ -204,9 +205,11 @@ class AsyncIOExecutor(BaseExecutor):
     def _cancel(self, batches: list[_Batch]) -> None:
         """Cancel what can be cancelled, on the loop's thread."""
         caller = asyncio.current_task()
+        current = running.get()  # also known where the job has left its task
         for batch in batches:
             if batch.task is not None:
-                if batch.task is not caller:
+                is_caller = current is not None and current.run_times is batch.run_times
+                if batch.task is not caller and not is_caller:
                     batch.task.cancel()
                 continue
             with self._lock:

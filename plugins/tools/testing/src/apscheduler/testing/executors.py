@@ -307,13 +307,10 @@ class ExecutorContract:
 
         assert self.run(started, scheduler, make_job(jobs.add, 2, 3)).retval == 5
 
-    @pytest.mark.parametrize(
-        "func", [jobs.add_async, jobs.start_adding, jobs.async_adder], ids=str
-    )
+    @pytest.mark.parametrize("name", ["add_async", "start_adding", "async_adder"])
     def test_coroutines_are_awaited_or_reported_as_failures(
-        self, started: BaseExecutor, scheduler: RecordingScheduler, func: Any
+        self, started: BaseExecutor, scheduler: RecordingScheduler, name: str
     ) -> None:
-        name = "async_adder" if func is jobs.async_adder else func.__name__
         job = make_job(f"apscheduler.testing.jobs:{name}", 1, 2)
 
         event = self.run(started, scheduler, job)

@@ -178,7 +178,9 @@ def return_breaking() -> BreaksOnArrival:
 def tell_run() -> tuple[str, str, datetime, int] | None:
     """Return what :func:`~apscheduler.runs.current_run` says: id, job, time and attempt."""
     run = current_run()
-    return run and (run.id, run.job_id, run.scheduled_time, run.attempt)
+    if run is None:
+        return None
+    return run.id, run.job_id, run.scheduled_time, run.attempt
 
 
 async def tell_run_async() -> tuple[str, str, datetime, int] | None:

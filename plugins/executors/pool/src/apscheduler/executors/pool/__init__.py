@@ -140,7 +140,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
 
     def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:
         if self._is_shut_down:
-            raise RuntimeError("The thread pool was shut down and takes no more runs")
+            raise RuntimeError("The thread pool takes no more runs after its shutdown")
         work, entry = self._work, (job, run_times)
         work.waiting.append(entry)
         with self._lock:
@@ -148,7 +148,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
                 return
             work.threads += 1
         try:
-            self._pool.submit(self._do_work, work)
+            future = self._pool.submit(self._do_work, work)
         except BaseException:  # the interpreter is shutting down
             with self._lock:
                 work.threads -= 1
@@ -156,6 +156,20 @@ class ThreadPoolExecutor(BasePoolExecutor):
                     return  # a thread has taken it already
                 work.waiting.remove(entry)
             raise
+        future.add_done_callback(partial(self._thread_left, work))
+
+    def _thread_left(self, work: _Work, future: Any) -> None:
+        """Report what is left behind when the pool did not give the thread that was asked for."""
+        exc = exception_of(future)
+        if exc is None:
+            return
+        with self._lock:
+            work.threads -= 1
+            left = [] if work.threads else list(work.waiting)
+            if left:
+                work.waiting.clear()
+        for job, run_times in left:
+            self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
 
     def _do_work(self, work: _Work) -> None:
         """Carry out what is waiting; called in a thread of the pool."""

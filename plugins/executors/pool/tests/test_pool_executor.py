@@ -158,7 +158,9 @@ def test_failure_outside_the_job_is_reported(
 def test_work_that_was_cancelled_in_the_pool_is_reported(
     scheduler: RecordingScheduler,
 ) -> None:
-    executor = start(ThreadPoolExecutor(1), scheduler)
+    executor = start(
+        BasePoolExecutor(concurrent.futures.ThreadPoolExecutor(1)), scheduler
+    )
     with Gate() as gate:
         executor.submit_job(make_job(jobs.pass_gate, gate.port), [NOON])
         gate.wait_for_arrival()

@@ -44,7 +44,7 @@ lint: setup ## look for mistakes and layout
 	$(BIN)/ruff format --check
 
 types: setup ## check the types
-	MYPYPATH=$(subst $(SPACE),:,$(addsuffix /src,$(MEMBERS))) $(BIN)/mypy
+	MYPYPATH=$(subst $(SPACE),:,$(addsuffix /src,$(MEMBERS)) bench bench/workloads) $(BIN)/mypy
 
 servers:
 	@scripts/servers
@@ -85,6 +85,7 @@ ide: ## merge all sources below .ide, for type checkers that need one tree
 	@echo "Add .ide to extraPaths (pyright) or python.analysis.extraPaths (Pylance)"
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-* .tools .ide dist docs/_build
+	rm -rf .venv .venv-* .tools .ide dist docs/_build bench/.venv-* bench/results
+	rm -rf quickstart-data
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find core plugins tests -name __pycache__ -prune -exec rm -rf {} +
+	find core plugins tests bench -name __pycache__ -prune -exec rm -rf {} +

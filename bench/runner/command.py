@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
 from runner import report
 from runner.catalogue import WORKLOADS, Workload
 from runner.environments import RELEASE, prepare_ours, prepare_released

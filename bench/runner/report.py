@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
 from runner.catalogue import Workload
 from runner.environments import RELEASE
 from runner.measuring import Metric

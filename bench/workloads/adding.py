@@ -5,9 +5,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from harness import Report, options, utc_now
-
 from apscheduler.schedulers.background import BackgroundScheduler
+from harness import Report, options, utc_now
 
 ADDED = 500
 

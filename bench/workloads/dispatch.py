@@ -4,9 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from harness import Countdown, Report, options, utc_now
-
 from apscheduler.schedulers.background import BackgroundScheduler
+from harness import Countdown, Report, options, utc_now
 
 WORKERS = 10  # the default of the thread pool executor
 

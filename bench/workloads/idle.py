@@ -3,9 +3,8 @@
 import time
 from datetime import datetime, timedelta
 
-from harness import Countdown, Report, options, utc_now
-
 from apscheduler.schedulers.background import BackgroundScheduler
+from harness import Countdown, Report, options, utc_now
 
 SPACING = timedelta(milliseconds=25)
 JOBS = 200

@@ -7,10 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import counting
-from harness import Countdown, Report, options, utc_now
-
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from harness import Countdown, Report, options, utc_now
 
 
 def run_all(database: Path, number: int) -> tuple[float, float, float]:

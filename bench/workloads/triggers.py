@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from harness import Report, options
-
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 from apscheduler.triggers.combining import AndTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from harness import Report, options
 
 # Fire times walked from the start of a year on.
 STEPS = 300

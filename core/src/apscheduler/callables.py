@@ -31,9 +31,7 @@ def obj_to_ref(obj: object) -> str:
     :raises ValueError: if no reference can be made: partials, lambdas and functions inside functions
     """
     if isinstance(obj, partial):
-        raise ValueError(
-            f"Cannot create a reference to a partial(): {obj!r}"
-        )
+        raise ValueError(f"Cannot create a reference to a partial(): {obj!r}")
     name = get_callable_name(obj)
     if "<lambda>" in name:
         raise ValueError(f"Cannot create a reference to a lambda: {obj!r}")

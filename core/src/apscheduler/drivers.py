@@ -20,6 +20,7 @@ from apscheduler.events import (
     JobUnavailableEvent,
     SchedulerEvent,
 )
+from apscheduler.executors.base import BaseExecutor
 from apscheduler.hooks import get_hooks
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
@@ -234,9 +235,9 @@ class StoreDriver:
                 self.completions.give_back(list(request.completions))
                 raise
         self._tell()
-        if lease is not None and held_until is not None:
-            if any(claim.run_times for claim in batch.claims):
-                lease.granted(held_until)
+        starts_runs = lease is not None and any(c.run_times for c in batch.claims)
+        if lease is not None and held_until is not None and starts_runs:
+            lease.granted(held_until)
         return batch
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
@@ -378,7 +379,8 @@ class StoreDriver:
             self.store.hand_back(refused)
 
     def _may_start(self) -> bool:
-        if self.engine.stopping:
+        # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
+        if self.engine.stopping and self.store.keeps_runs:
             return False
         return self.lease is None or self.lease.is_good()
 
@@ -467,6 +469,25 @@ class StoreDriver:
                         keep=opened.job.history != 0,
                     )
                 )
+
+    def find_submission(
+        self, job_id: str, executor: BaseExecutor
+    ) -> tuple[Job, RunTimes] | None:
+        """Return the oldest runs of a job that an executor was handed and has not reported."""
+        executors = self.scheduler._executors
+        for run in list(self._open.values()):
+            if run.job.id == job_id and executors.get(run.job.executor) is executor:
+                times = run.run_times
+                left = [
+                    i for i, run_id in enumerate(times.run_ids) if run_id in self._open
+                ]
+                return run.job, RunTimes(
+                    [times[i] for i in left],
+                    tuple(times.run_ids[i] for i in left),
+                    times.claim_id,
+                    times.attempt,
+                )
+        return None
 
     def _find_run(self, event: JobExecutionEvent) -> str | None:
         """Find the run by job and run time, for executors that drop its identity."""

@@ -21,6 +21,8 @@ from apscheduler.outcomes import OBSERVERS, Outcomes
 from apscheduler.runs import RunTimes, running
 
 if TYPE_CHECKING:
+    from apscheduler.executors.base import BaseExecutor
+    from apscheduler.job import Job
     from apscheduler.schedulers.base import BaseScheduler
 
 logger = logging.getLogger("apscheduler.scheduler")
@@ -151,6 +153,16 @@ class Engine:
         if self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
+
+    def find_submission(
+        self, job_id: str, executor: "BaseExecutor"
+    ) -> "tuple[Job, RunTimes] | None":
+        """Return the oldest runs of a job that an executor was handed and has not reported."""
+        for driver in list(self.drivers.values()):
+            found = driver.find_submission(job_id, executor)
+            if found is not None:
+                return found
+        return None
 
     def _note_late_outcome(self, event: JobExecutionEvent) -> None:
         """Record the outcome of a run whose store has been removed meanwhile."""

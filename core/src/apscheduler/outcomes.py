@@ -103,9 +103,7 @@ class Outcomes:
                     'Error submitting job "%s" to executor %r', job, job.executor
                 )
             for index, run_time in enumerate(run_times):
-                event = JobExecutionEvent(
-                    code, job.id, alias, run_time, exception=exc
-                )
+                event = JobExecutionEvent(code, job.id, alias, run_time, exception=exc)
                 identify(event, run_times, index)
                 scheduler._dispatch_event(event)
         else:

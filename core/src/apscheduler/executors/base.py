@@ -145,7 +145,12 @@ class BaseExecutor(metaclass=ABCMeta):
             "Error running job %s", job_id, exc_info=(exc.__class__, exc, traceback)
         )
         if job is None:
-            return
+            # The runs that such an executor means are the oldest that are open. Stand-ins for a scheduler have none.
+            engine = getattr(self._scheduler, "_engine", None)
+            found = engine and engine.find_submission(job_id, self)
+            if not isinstance(found, tuple):
+                return
+            job, run_times = found
         frames = "".join(format_tb(traceback)) if traceback is not None else ""
         events = make_events(EVENT_JOB_ERROR, job, run_times, exc, frames)
         self._dispatch(events)

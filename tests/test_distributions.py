@@ -58,7 +58,7 @@ ROOMS = [
         "apscheduler.settings",
         "apscheduler.transfer",
     },
-    {"apscheduler.hooks"},
+    {"apscheduler.hooked", "apscheduler.hooks"},
     {"apscheduler.plugins"},
     {"apscheduler.executors.*", "apscheduler.jobstores.*", "apscheduler.triggers.*"},
     {"apscheduler.planning"},

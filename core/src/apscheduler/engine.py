@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from apscheduler.drivers import StoreDriver
 from apscheduler.events import JobExecutionEvent, SchedulerEvent
-from apscheduler.hooks import get_hooks
+from apscheduler.hooked import get_hooks
 from apscheduler.jobstores.adapter import native_store
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity

@@ -17,7 +17,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from apscheduler.executors.base import MaxInstancesReachedError, identify
-from apscheduler.hooks import get_hooks
+from apscheduler.hooked import get_hooks
 from apscheduler.jobstores.contract import Claim
 from apscheduler.runs import Completion, FireRange, Run, RunState
 

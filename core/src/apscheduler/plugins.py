@@ -17,7 +17,7 @@ from apscheduler.distributions import (
 )
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution
 
 __all__ = [
     "KINDS",
@@ -81,29 +81,23 @@ class Component:
     """A class that can be configured by name, not imported before :meth:`load`."""
 
     kind: Kind
-    entry_point: "EntryPoint"
-
-    @property
-    def name(self) -> str:
-        """The name to configure."""
-        return self.entry_point.name
-
-    @property
-    def value(self) -> str:
-        """Where the class lives, as ``module:Class``."""
-        return self.entry_point.value
+    #: The name to configure.
+    name: str
+    #: Where the class lives, as ``module:Class``.
+    value: str
+    _dist: "Distribution | None" = None
 
     @property
     def distribution(self) -> str | None:
         """The distribution that brings it, None if that cannot be told."""
-        if self.entry_point.dist is not None:
-            return self.entry_point.dist.name
+        if self._dist is not None:
+            return self._dist.name
         return distribution_of(self.kind, self.name)
 
     @property
     def version(self) -> str | None:
         """The version of the distribution, None where it left no metadata."""
-        return self.entry_point.dist.version if self.entry_point.dist else None
+        return self._dist.version if self._dist else None
 
     def load(self) -> type:
         """Import and return the class.
@@ -112,14 +106,16 @@ class Component:
         :raises TypeError: if the entry point does not lead to a class
         """
         what = f"The {KINDS[self.kind]} {self.name!r} ({self.value})"
+        # What may follow in brackets are extras, which say nothing about the class.
+        path, _, attribute = self.value.partition("[")[0].strip().partition(":")
         try:
-            module = importlib.import_module(self.entry_point.module)
+            module = importlib.import_module(path)
         except ImportError as exc:
             # ModuleNotFoundError stays one: callers tell "not there" from "broken".
             error = type(exc) if type(exc) is ModuleNotFoundError else ImportError
             message = f"{what} cannot be imported: {exc}"
             raise error(message, name=exc.name, path=exc.path) from exc
-        attributes = [part for part in self.entry_point.attr.split(".") if part]
+        attributes = [part for part in attribute.split(".") if part]
         try:
             target = reduce(getattr, attributes, module)
         except AttributeError as exc:
@@ -192,6 +188,11 @@ class ComponentMap(MutableMapping[str, Loadable]):
         return self._read
 
     def __getitem__(self, name: str) -> Loadable:
+        if self._read is None:
+            # Ours win over others of the same name anyway, so nothing needs to be looked through.
+            ours = _find_ours(self.kind, name)
+            if ours is not None:
+                return ours
         return self._items[name]
 
     def __setitem__(self, name: str, component: Loadable) -> None:
@@ -219,21 +220,27 @@ def _words(kind: Kind) -> str:
     return KINDS[kind]
 
 
+def _find_ours(kind: Kind, name: str) -> Component | None:
+    """Return a component of this project if its module is there, also where there is no metadata."""
+    value = COMPONENTS[kind].get(name)
+    if value is None or not _is_importable(value.partition(":")[0]):
+        return None
+    return Component(kind, name, value)
+
+
 @cache
 def _components(kind: Kind) -> dict[str, Component]:
-    from importlib.metadata import EntryPoint
-
     words = _words(kind)
-    group = f"apscheduler.{kind}s"
     ours = COMPONENTS[kind]
     found: dict[str, Component] = {}
-    for entry_point in installed.entry_points_of(group):
+    for entry_point in installed.entry_points_of(f"apscheduler.{kind}s"):
         name, value = entry_point.name, entry_point.value
-        rival = found.setdefault(name, Component(kind, entry_point))
+        component = Component(kind, name, value, entry_point.dist)
+        rival = found.setdefault(name, component)
         if rival.value == value:
             continue
         if value == ours.get(name):
-            found[name] = Component(kind, entry_point)
+            found[name] = component
         logger.warning(
             "Two distributions bring a %s named %r: %s and %s; using %s",
             words,
@@ -242,10 +249,10 @@ def _components(kind: Kind) -> dict[str, Component]:
             value,
             found[name].value,
         )
-    for name, value in ours.items():
+    for name in ours:
         # Frozen applications have the modules, but no metadata.
-        if name not in found and _is_importable(value.partition(":")[0]):
-            found[name] = Component(kind, EntryPoint(name, value, group))
+        if name not in found and (component_of_ours := _find_ours(kind, name)):
+            found[name] = component_of_ours
     return dict(sorted(found.items()))
 
 

@@ -20,7 +20,7 @@ from apscheduler.events import (
     EVENT_JOB_MISSED,
     JobExecutionEvent,
 )
-from apscheduler.hooks import get_hooks, wrapped_call
+from apscheduler.hooked import get_hooks
 from apscheduler.runs import NO_OFFSET, RunTimes, current_run, enter_run, running
 
 if TYPE_CHECKING:
@@ -414,4 +414,8 @@ async def run_coroutine_job(
 def _wrapped() -> AbstractContextManager[None]:
     run = current_run()
     assert run is not None  # begin() made it so
+    from apscheduler.hooks import (
+        wrapped_call,  # somebody implements it, so it is loaded
+    )
+
     return wrapped_call(run)

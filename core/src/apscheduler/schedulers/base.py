@@ -40,7 +40,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
-from apscheduler.hooks import get_hooks
+from apscheduler.hooked import get_hooks, load_installed
 from apscheduler.job import Job
 from apscheduler.jobstores.base import (
     BaseJobStore,
@@ -188,8 +188,8 @@ class BaseScheduler(JobMethods):
         gconfig = gconfig or {}
         config = nest(gconfig, prefix)
         config.update({key: copied(value) for key, value in options.items()})
+        load_installed()
         hooks = get_hooks()
-        hooks.load_installed()
         if hooks.has("apscheduler_configure"):
             hooks.notify("apscheduler_configure", scheduler=self, config=config)
         known = self._known_keys()

@@ -16,7 +16,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor
-from apscheduler.hooks import get_hooks
+from apscheduler.hooked import get_hooks
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.plugins import (

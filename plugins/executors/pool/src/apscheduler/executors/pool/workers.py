@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.executors.base import run_job
-from apscheduler.hooks import get_hooks
+from apscheduler.hooked import load_installed
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
@@ -120,7 +120,7 @@ def start_worker(
     """Set up a worker process; ``initializer`` is the one that the user gave, if any."""
     _worker.writer = writer
     _worker.is_given_up = is_given_up
-    get_hooks().load_installed()  # those that wrap the call of a job do it here
+    load_installed()  # those that wrap the call of a job do it here
     threading.Thread(
         target=_worker.watch_parent, name="apscheduler-parent", daemon=True
     ).start()

@@ -416,3 +416,28 @@ def test_workers_end_when_the_scheduler_was_killed(tmp_path: Path) -> None:
 
 def test_worker_error_survives_pickling() -> None:
     assert str(pickle.loads(pickle.dumps(WorkerError("text")))) == "text"
+
+
+def test_installed_hook_plugins_wrap_calls_in_worker_processes(
+    scheduler: RecordingScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrapping.py").write_text(
+        "import contextlib, os\n"
+        "from apscheduler.hooks import hookimpl\n"
+        "@hookimpl\n"
+        "def apscheduler_wrap_call(run):\n"
+        "    os.environ['WRAPPED'] = run.job_id\n"
+        "    return contextlib.nullcontext()\n"
+    )
+    metadata = tmp_path / "wrapping-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: wrapping\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[apscheduler]\nwrapping = wrapping\n")
+    monkeypatch.syspath_prepend(str(tmp_path))  # workers inherit the path
+
+    executor = start(ProcessPoolExecutor(1), scheduler)
+    executor.submit_job(make_job("os:getenv", "WRAPPED", id="wrapped"), [NOON])
+    event = scheduler.next_event()
+
+    executor.shutdown()
+    assert event.retval == "wrapped"

@@ -33,6 +33,7 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import STATE_RUNNING, BaseScheduler
+from apscheduler.testing.schedulers import EventLog
 
 SOON = 10
 
@@ -49,32 +50,6 @@ class PassScheduler(BaseScheduler):
     def wakeup(self) -> None: ...
 
 
-class Log:
-    """Collects events, and lets a test wait for one."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.threads: list[threading.Thread] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, event: Any) -> None:
-        with self._changed:
-            self.events.append(event)
-            self.threads.append(threading.current_thread())
-            self._changed.notify_all()
-
-    @property
-    def codes(self) -> list[int]:
-        return [event.code for event in self.events]
-
-    def wait_for(self, code: int, count: int = 1) -> Any:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: self.codes.count(code) >= count, SOON
-            ), f"no {code} among {self.codes}"
-            return [event for event in self.events if event.code == code][-1]
-
-
 @pytest.fixture
 def make() -> Iterator[Any]:
     made: list[BaseScheduler] = []
@@ -82,7 +57,7 @@ def make() -> Iterator[Any]:
     def make(cls: Any = BackgroundScheduler, **options: Any) -> Any:
         scheduler = cls(timezone=UTC, **options)
         made.append(scheduler)
-        log = Log()
+        log = EventLog()
         scheduler.add_listener(log)
         return scheduler, log
 
@@ -333,7 +308,7 @@ def test_a_job_with_too_many_instances_is_skipped_and_told(make: Any) -> None:
 
 def test_a_mask_selects_events(make: Any) -> None:
     scheduler, _ = make()
-    some, none, both = Log(), Log(), Log()
+    some, none, both = EventLog(), EventLog(), EventLog()
     scheduler.add_listener(some, EVENT_SCHEDULER_STARTED)
     scheduler.add_listener(none, 0)
     scheduler.add_listener(both, EVENT_SCHEDULER_STARTED | EVENT_SCHEDULER_SHUTDOWN)
@@ -367,7 +342,7 @@ def test_listeners_are_called_in_the_order_of_registration_each_time(
 
 def test_removing_a_listener_removes_every_registration(make: Any) -> None:
     scheduler, _ = make()
-    log = Log()
+    log = EventLog()
 
     class Owner:
         def method(self, event: Any) -> None:
@@ -390,7 +365,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_are_called(
     make: Any, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     scheduler, _ = make()
-    log = Log()
+    log = EventLog()
 
     def broken(event: Any) -> None:
         raise error("no")
@@ -408,7 +383,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_are_called(
 
 def test_listeners_may_change_the_listeners(make: Any) -> None:
     scheduler, _ = make()
-    late = Log()
+    late = EventLog()
 
     def once(event: Any) -> None:
         scheduler.remove_listener(once)

@@ -28,6 +28,7 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.testing.schedulers import EventLog
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -40,29 +41,11 @@ def work(*args: Any) -> str:
     return "done"
 
 
-class Log:
-    """Collects events, and lets a test wait for some."""
-
-    def __init__(self, scheduler: Any, mask: int = EVENT_ALL):
-        self.events: list[Any] = []
-        self._changed = threading.Condition()
-        scheduler.add_listener(self, mask)
-
-    def __call__(self, event: Any) -> None:
-        with self._changed:
-            self.events.append(event)
-            self._changed.notify_all()
-
-    @property
-    def codes(self) -> list[int]:
-        return [event.code for event in self.events]
-
-    def wait_for(self, code: int, count: int = 1) -> Any:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: self.codes.count(code) >= count, SOON
-            ), f"no {code} among {self.codes}"
-            return [event for event in self.events if event.code == code][-1]
+def record(scheduler: Any, mask: int = EVENT_ALL) -> EventLog:
+    """Return what collects the events of a scheduler from now on."""
+    log = EventLog()
+    scheduler.add_listener(log, mask)
+    return log
 
 
 @pytest.fixture
@@ -181,7 +164,7 @@ class Flaky(MemoryJobStore):
 def test_a_failing_store_does_not_end_the_loop(make: Any, method: str) -> None:
     store = Flaky()
     scheduler = make(jobstores={"default": store}, jobstore_retry_interval=0.02)
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, "interval", seconds=0.02)
     log.wait_for(EVENT_JOB_EXECUTED)
@@ -224,7 +207,7 @@ def test_a_failing_trigger_is_its_jobs_problem_alone(
     make: Any, then: Any, coalesce: bool
 ) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start(paused=True)
     scheduler.add_job(work, Misbehaving(then), id="bad", coalesce=coalesce)
     scheduler.add_job(work, id="good")
@@ -239,7 +222,7 @@ def test_a_failing_trigger_is_its_jobs_problem_alone(
 
 def test_a_job_whose_executor_is_unknown_is_kept(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, id="a", executor="typo")
 
@@ -249,7 +232,7 @@ def test_a_job_whose_executor_is_unknown_is_kept(make: Any) -> None:
 
 def test_a_failed_submission_is_told_for_every_run_that_is_lost(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start(paused=True)
     scheduler._executors["default"]._pool.shutdown()
     start = datetime.now(UTC) - 2.5 * S
@@ -284,7 +267,7 @@ def test_a_failed_submission_leaves_room_for_the_next(make: Any) -> None:
             super()._do_submit_job(job, run_times)
 
     scheduler = make(executors={"default": Refusing(1)})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, "interval", seconds=0.02)
 
@@ -295,7 +278,7 @@ def test_a_failed_submission_leaves_room_for_the_next(make: Any) -> None:
 @pytest.mark.parametrize("coalesce", [True, False])
 def test_a_long_backlog_is_not_walked_through(make: Any, coalesce: bool) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start(paused=True)
     scheduler.add_job(
         work,
@@ -314,7 +297,7 @@ def test_a_job_that_was_added_without_trigger_before_a_late_start_runs(
 ) -> None:
     now = datetime.now(UTC)
     scheduler = make(job_defaults={"misfire_grace_time": 1})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(work, id="a")
     scheduler.get_job("a").trigger.run_date = now - timedelta(hours=1)
 
@@ -342,7 +325,7 @@ def test_a_trigger_that_never_fires_is_warned_of(
 
 def test_missed_runs_of_a_job_that_does_not_coalesce_are_one_batch(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start(paused=True)
     start = datetime.now(UTC) - 5.5 * S
     scheduler.add_job(
@@ -403,7 +386,7 @@ def test_shutdown_waits_for_a_job_that_uses_the_scheduler(make: Any) -> None:
 @pytest.mark.parametrize("executor", ["threadpool", "debug"])
 def test_a_job_may_shut_the_scheduler_down(make: Any, wait: Any, executor: str) -> None:
     scheduler = make(executors={"default": {"type": executor}})
-    log = Log(scheduler)
+    log = record(scheduler)
 
     scheduler.add_job(lambda: scheduler.shutdown(wait=wait), id="once")
     scheduler.start()
@@ -423,7 +406,7 @@ def test_a_job_that_ends_during_shutdown_is_not_in_the_store_afterwards(
 
     store = Keeping()
     scheduler = make(jobstores={"default": store})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(lambda: scheduler.shutdown(wait=False), id="once")
     scheduler.start()
     log.wait_for(EVENT_JOB_EXECUTED)
@@ -444,7 +427,7 @@ def test_what_comes_due_during_shutdown_is_neither_run_nor_moved_on(make: Any) -
 
     store = Keeping()
     scheduler = make(jobstores={"default": store})
-    log = Log(scheduler)
+    log = record(scheduler)
     started, go = threading.Event(), threading.Event()
 
     def long() -> None:
@@ -477,7 +460,7 @@ def test_what_comes_due_during_shutdown_is_neither_run_nor_moved_on(make: Any) -
 
 def test_a_scheduler_can_be_started_again(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     for number in range(3):
         scheduler.start()
         scheduler.add_job(work, "interval", hours=1, id="keep")
@@ -569,7 +552,7 @@ def test_a_job_that_pauses_itself_stays_paused_with_an_inline_executor(
     make: Any,
 ) -> None:
     scheduler = make(executors={"default": DebugExecutor()})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(
         lambda: scheduler.pause_job("x"), "interval", seconds=0.01, id="x"
     )
@@ -584,7 +567,7 @@ def test_a_job_that_pauses_itself_stays_paused_with_an_inline_executor(
 @pytest.mark.parametrize("executor", ["threadpool", "debug"])
 def test_a_job_that_removes_itself_ends_quietly(make: Any, executor: str) -> None:
     scheduler = make(executors={"default": {"type": executor}})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(
         lambda: scheduler.remove_job("x"), "interval", seconds=0.01, id="x"
     )
@@ -598,7 +581,7 @@ def test_a_job_that_removes_itself_ends_quietly(make: Any, executor: str) -> Non
 
 def test_a_job_finds_itself_gone_on_its_last_run(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(lambda: scheduler.remove_job("x"), id="x")
     scheduler.start()
 
@@ -615,7 +598,7 @@ def test_imported_jobs_are_told_and_run(make: Any) -> None:
     file = io.StringIO()
     scheduler.export_jobs(file)
     scheduler.remove_all_jobs()
-    log = Log(scheduler)
+    log = record(scheduler)
     file.seek(0)
 
     scheduler.import_jobs(file)
@@ -632,7 +615,7 @@ def test_an_import_that_conflicts_adds_nothing(make: Any) -> None:
     file = io.StringIO()
     scheduler.export_jobs(file)
     scheduler.remove_job("a")
-    log = Log(scheduler)
+    log = record(scheduler)
     file.seek(0)
 
     with pytest.raises(ConflictingIdError):
@@ -650,7 +633,7 @@ def test_a_coroutine_function_outside_of_an_event_loop_fails(make: Any) -> None:
         raise AssertionError("never called")
 
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(coroutine, id="a")
     scheduler.add_job(lambda: coroutine(), id="b")
     scheduler.start()
@@ -661,7 +644,7 @@ def test_a_coroutine_function_outside_of_an_event_loop_fails(make: Any) -> None:
 
 def test_system_exit_in_a_job_is_a_failure(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(sys.exit)
     scheduler.start()
 
@@ -671,7 +654,7 @@ def test_system_exit_in_a_job_is_a_failure(make: Any) -> None:
 @pytest.mark.parametrize("executor", ["threadpool", "debug"])
 def test_no_count_of_instances_is_left_behind(make: Any, executor: str) -> None:
     scheduler = make(executors={"default": {"type": executor}})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(work, id="a")
     scheduler.start()
     log.wait_for(EVENT_JOB_EXECUTED)
@@ -681,7 +664,7 @@ def test_no_count_of_instances_is_left_behind(make: Any, executor: str) -> None:
 
 def test_waiting_for_a_slot_costs_no_run_by_default(make: Any) -> None:
     scheduler = make(executors={"default": ThreadPoolExecutor(1)})
-    log = Log(scheduler)
+    log = record(scheduler)
     go = threading.Event()
     scheduler.add_job(go.wait, args=[SOON])
     scheduler.add_job(work, id="waits")
@@ -694,7 +677,7 @@ def test_waiting_for_a_slot_costs_no_run_by_default(make: Any) -> None:
 
 def test_equal_ids_in_two_stores_share_their_count_of_instances(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     go = threading.Event()
     scheduler.start(paused=True)
     scheduler.add_jobstore("memory", "m")
@@ -748,7 +731,7 @@ def test_listeners_that_raise_anything_do_not_end_the_loop(make: Any) -> None:
         sys.exit(3)
 
     scheduler.add_listener(leave)
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work)
     log.wait_for(EVENT_JOB_EXECUTED)

@@ -32,6 +32,7 @@ from apscheduler.jobstores.base import (
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import STATE_RUNNING, BaseScheduler
+from apscheduler.testing.schedulers import EventLog
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import (
     datetime_to_utc_timestamp,
@@ -46,29 +47,11 @@ def work(*args: Any) -> str:
     return "done"
 
 
-class Log:
-    """Collects events, and lets a test wait for some."""
-
-    def __init__(self, scheduler: Any, mask: int = EVENT_ALL):
-        self.events: list[Any] = []
-        self._changed = threading.Condition()
-        scheduler.add_listener(self, mask)
-
-    def __call__(self, event: Any) -> None:
-        with self._changed:
-            self.events.append(event)
-            self._changed.notify_all()
-
-    @property
-    def codes(self) -> list[int]:
-        return [event.code for event in self.events]
-
-    def wait_for(self, code: int, count: int = 1) -> Any:
-        with self._changed:
-            assert self._changed.wait_for(
-                lambda: self.codes.count(code) >= count, SOON
-            ), f"no {code} among {self.codes}"
-            return [event for event in self.events if event.code == code][-1]
+def record(scheduler: Any, mask: int = EVENT_ALL) -> EventLog:
+    """Return what collects the events of a scheduler from now on."""
+    log = EventLog()
+    scheduler.add_listener(log, mask)
+    return log
 
 
 @pytest.fixture
@@ -171,7 +154,7 @@ class SQLiteStore(BaseJobStore):
 def test_a_store_on_a_database_keeps_and_runs_jobs(make: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "jobs.sqlite")
     first = make(jobstores={"default": SQLiteStore(path)})
-    log = Log(first)
+    log = record(first)
     first.start()
     first.add_job(work, "interval", seconds=0.03, id="often")
     first.add_job(work, "interval", hours=1, id="paused").pause()
@@ -181,7 +164,7 @@ def test_a_store_on_a_database_keeps_and_runs_jobs(make: Any, tmp_path: Path) ->
     first.shutdown()
 
     second = make(jobstores={"default": SQLiteStore(path)})
-    log = Log(second)
+    log = record(second)
     second.start()
     log.wait_for(EVENT_JOB_EXECUTED, 2)
 
@@ -224,7 +207,7 @@ def test_a_mixin_may_listen_from_within_the_start_of_its_store(
 
     store = Store()
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     if added == "after":
         scheduler.start()
     scheduler.add_jobstore(store, "results")
@@ -251,7 +234,7 @@ def test_a_memory_store_that_overrides_a_query_is_asked_by_it(make: Any) -> None
 
     store = OnlyOdd()
     scheduler = make(jobstores={"default": store})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start(paused=True)
     for number in range(4):
         scheduler.add_job(work, id=str(number))
@@ -293,7 +276,7 @@ class CopyingExecutor(BaseExecutor):
 
 def test_an_executor_that_copies_the_run_times_reports_its_runs(make: Any) -> None:
     scheduler = make(executors={"default": CopyingExecutor()})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, "interval", seconds=0.02)
 
@@ -313,7 +296,7 @@ def test_an_executor_that_reports_an_error_by_job_id_alone_frees_the_job(
             return super().run(*args)
 
     scheduler = make(executors={"default": Failing()})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, "interval", seconds=0.02)
 
@@ -331,7 +314,7 @@ def test_an_executor_that_counts_in_its_own_way(make: Any) -> None:
                 self._run_job_success(job.id, events)
 
     scheduler = make(executors={"default": Synchronous()})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, "interval", seconds=0.02, id="a")
     log.wait_for(EVENT_JOB_EXECUTED, 3)
@@ -349,7 +332,7 @@ def test_a_pool_of_ones_own(make: Any) -> None:
             super().__init__(pool)
 
     scheduler = make(executors={"default": Own()})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.add_job(lambda: names.append(threading.current_thread().name))
     scheduler.start()
     log.wait_for(EVENT_JOB_EXECUTED)
@@ -405,7 +388,7 @@ class ElapsedTrigger(BaseTrigger):
 
 def test_a_trigger_that_keeps_count_runs_to_its_end(make: Any) -> None:
     scheduler = make(job_defaults={"coalesce": False})
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     scheduler.add_job(work, ElapsedTrigger(3), id="a")
 
@@ -552,7 +535,7 @@ def test_the_scheduler_reads_time_by_a_name_that_can_be_patched() -> None:
 
 def test_the_executor_reads_time_by_a_name_that_can_be_patched(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     with patch("apscheduler.executors.base.datetime", FrozenDatetime):
         scheduler.start()
         scheduler.add_job(work, misfire_grace_time=5)
@@ -574,7 +557,7 @@ def test_a_service_can_hand_calls_on_by_reference(
     make: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
 
     def remote_add_job(func: str, *args: Any, **kwargs: Any) -> str:
         return str(scheduler.add_job(func, *args, **kwargs).id)
@@ -626,7 +609,7 @@ def test_an_extension_may_configure_late_and_ask_for_every_attribute(make: Any) 
 
 def test_a_job_that_was_built_by_hand_can_be_added_for_real(make: Any) -> None:
     scheduler = make()
-    log = Log(scheduler)
+    log = record(scheduler)
     scheduler.start()
     job = Job(
         scheduler,

@@ -193,6 +193,7 @@ class StoppingContract(ContractBase):
     ) -> None:
         store = self.add_store(scheduler)
         store.performs_io = True  # it may be slow, so it must not hold up an event loop
+        store.keeps_runs = True  # what is handed back is not lost
         is_claiming, may_go_on = harness.make_event(), harness.make_event()
         handed_back: list[Any] = []
         real_claim = store.claim

@@ -1,0 +1,509 @@
+"""What must not bring a scheduler to a halt, keep it busy for nothing, or lose runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from apscheduler import completions, leases
+from apscheduler.events import EVENT_JOB_REMOVED
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.job import Job
+from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.runs import RunFilter, RunState
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.testing.clock import ManualClock
+from apscheduler.triggers.interval import IntervalTrigger
+
+SOON = 20
+BERLIN = ZoneInfo("Europe/Berlin")
+T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+needs_fork = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="this system cannot fork"
+)
+
+
+class PassScheduler(BaseScheduler):
+    """A scheduler whose passes the test makes."""
+
+    def start(self, paused: bool = False) -> None:
+        super().start(paused)
+
+    def shutdown(self, wait: bool | float = True) -> None:
+        super().shutdown(wait)
+
+    def wakeup(self) -> None: ...
+
+
+@pytest.fixture
+def make() -> Iterator[Any]:
+    """Make schedulers that are shut down after the test."""
+    made: list[BaseScheduler] = []
+
+    def make(
+        cls: type[BaseScheduler] = BackgroundScheduler, **options: Any
+    ) -> BaseScheduler:
+        scheduler = cls(**{"timezone": UTC, **options})
+        made.append(scheduler)
+        return scheduler
+
+    yield make
+    for scheduler in made:
+        if scheduler.running:
+            scheduler.shutdown()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+class _Work:
+    """A job that says when it begins, and ends when it is let go."""
+
+    begun = threading.Semaphore(0)
+    go = threading.Event()
+
+
+def work() -> None:
+    """Begin, and wait."""
+    _Work.begun.release()
+    assert _Work.go.wait(SOON)
+
+
+@pytest.fixture(autouse=True)
+def fresh_work() -> Iterator[None]:
+    _Work.begun, _Work.go = threading.Semaphore(0), threading.Event()
+    yield
+    _Work.go.set()
+
+
+# The loop does not turn for nothing.
+
+
+@pytest.mark.parametrize("change", ["remove", "pause"])
+def test_a_job_that_could_not_be_run_is_not_retried_when_it_is_gone(
+    make: Any, change: str
+) -> None:
+    clock = ManualClock(T0)
+    scheduler = make(PassScheduler, clock=clock)
+    scheduler.start()
+    scheduler.add_job(nothing, "interval", hours=1, id="a", executor="unknown")
+    clock.advance(hours=1)
+    assert scheduler._process_jobs() == scheduler.jobstore_retry_interval
+
+    store = scheduler._native_store("default")
+    if change == "remove":
+        store.remove_job("a")  # as another process does it
+    else:
+        store.change_job(store.read_job("a"), {"next_run_time": None})
+    clock.advance(seconds=11)
+
+    assert scheduler._process_jobs() is None
+
+
+def test_a_job_that_could_not_be_restored_is_not_retried_when_it_is_gone(
+    make: Any, url: str
+) -> None:
+    store = SQLAlchemyJobStore(url, shared=False)
+    scheduler = make(PassScheduler, jobstores={"default": store})
+    scheduler.start()
+    for name in ("gone", "there"):
+        scheduler.add_job(nothing, id=name)
+    broken = {"job_state": b"broken"}
+    with store.engine.begin() as connection:
+        connection.execute(store.jobs_t.update().values(broken))
+    assert scheduler._process_jobs() == pytest.approx(30, abs=5)
+    with store.engine.begin() as connection:
+        connection.execute(store.jobs_t.delete().where(store.jobs_t.c.id == "gone"))
+
+    failures = store._restorer._failures
+    failures["gone"] = failures["gone"]._replace(retry_at=time.monotonic() - 1)
+
+    assert scheduler._process_jobs() == pytest.approx(30, abs=5)
+
+
+# Wakeups.
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_run_now_starts_when_the_instance_that_is_running_ends(
+    make: Any, url: str, kind: str
+) -> None:
+    store = (
+        MemoryJobStore() if kind == "memory" else SQLAlchemyJobStore(url, shared=False)
+    )
+    scheduler = make(jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job(work, "interval", hours=1, id="a")
+
+    scheduler.run_job("a")
+    assert _Work.begun.acquire(timeout=SOON)
+    scheduler.run_job("a")
+    _Work.go.set()
+
+    assert _Work.begun.acquire(timeout=SOON)
+
+
+def test_of_two_stores_the_earlier_instant_counts_when_clocks_are_set_back(
+    make: Any,
+) -> None:
+    first = datetime(2026, 10, 25, 2, 50, tzinfo=BERLIN)
+    second = datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=1)
+    clock = ManualClock(first - timedelta(minutes=30))
+    stores = {"one": MemoryJobStore(), "two": MemoryJobStore()}
+    scheduler = make(PassScheduler, clock=clock, timezone=BERLIN, jobstores=stores)
+    scheduler.start()
+    scheduler.add_job(nothing, next_run_time=first, jobstore="one")
+    scheduler.add_job(nothing, next_run_time=second, jobstore="two")
+
+    assert scheduler._process_jobs() == 30 * 60
+
+
+def test_the_dead_are_looked_for_also_after_the_clock_was_set_back(
+    make: Any, url: str
+) -> None:
+    looked: list[datetime] = []
+
+    class Store(SQLAlchemyJobStore):
+        def take_over(self, node: Any, now: datetime) -> Any:
+            looked.append(now)
+            return super().take_over(node, now)
+
+    clock = ManualClock(T0)
+    scheduler = make(PassScheduler, clock=clock, jobstores={"default": Store(url)})
+    scheduler.start()
+    scheduler._process_jobs()
+    clock.advance(days=-1)
+    scheduler._process_jobs()
+
+    assert looked == [T0, T0 - timedelta(days=1)]
+
+
+# Leases.
+
+
+def test_a_lease_is_kept_up_while_runs_are_handed_out(
+    make: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.005)
+    renewed = threading.Event()
+
+    class Store(SQLAlchemyJobStore):
+        def renew_lease(self, node: Any, expires_at: datetime) -> None:
+            super().renew_lease(node, expires_at)
+            renewed.set()
+
+    scheduler = make(jobstores={"default": Store(url)})
+    # Told between the claim and the start of the run: time for the lease to be given up.
+    scheduler.add_listener(lambda event: renewed.wait(0.05), EVENT_JOB_REMOVED)
+    scheduler.start()
+    scheduler.add_job(work, id="a")
+    assert _Work.begun.acquire(timeout=SOON)
+
+    renewed.clear()
+
+    assert renewed.wait(SOON)
+
+
+def test_runs_start_also_when_there_is_no_thread_for_the_lease(
+    make: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "APScheduler lease":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    scheduler = make(jobstores={"default": SQLAlchemyJobStore(url)})
+    scheduler.start()
+    scheduler.add_job(work, id="a")
+
+    assert _Work.begun.acquire(timeout=SOON)
+
+
+# Changing what is there while it is in use.
+
+
+def test_a_store_that_is_removed_during_a_claim_gets_its_runs_back(
+    make: Any, url: str
+) -> None:
+    claimed, removed = threading.Event(), threading.Event()
+
+    class Store(SQLAlchemyJobStore):
+        def claim(self, request: ClaimRequest) -> ClaimBatch:
+            batch = super().claim(request)
+            if batch.claims:
+                claimed.set()
+                assert removed.wait(SOON)
+            return batch
+
+        def hand_back(self, claims: Any) -> None:
+            super().hand_back(claims)
+            handed_back.set()
+
+    handed_back = threading.Event()
+    store = Store(url)
+    scheduler = make(jobstores={"other": store})
+    scheduler.start()
+    scheduler.add_job(work, id="a", jobstore="other")
+    assert claimed.wait(SOON)
+
+    scheduler.remove_jobstore("other")
+    removed.set()
+
+    assert handed_back.wait(SOON)
+    (run,) = store.get_runs(RunFilter(), 10)
+    assert run.state is RunState.READY
+    store.shutdown()
+
+
+def test_a_job_that_ends_while_it_is_replaced_is_added_anew(make: Any) -> None:
+    class Store(MemoryJobStore):
+        def add_job(self, job: Job) -> None:
+            try:
+                super().add_job(job)
+            except ConflictingIdError:
+                self.remove_job(job.id)
+                raise
+
+    scheduler = make(PassScheduler, jobstores={"default": Store()})
+    scheduler.start()
+    for _ in range(2):
+        added = scheduler.add_job(
+            nothing, "interval", hours=1, id="a", replace_existing=True
+        )
+
+    assert scheduler.get_jobs() == [added]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"timezone": UTC}, {"timezone": BERLIN}, (5, BERLIN, 1)),
+        ({}, {"job_defaults": {"max_instances": 3}}, (5, UTC, 3)),
+        ({}, {}, (5, UTC, 1)),
+    ],
+    ids=["zone", "defaults", "nothing"],
+)
+def test_a_declaration_includes_what_the_scheduler_adds_to_it(
+    make: Any, url: str, before: Any, after: Any, expected: Any
+) -> None:
+    clock = ManualClock(T0)
+    for options in (before, after):
+        store = SQLAlchemyJobStore(url)
+        scheduler = make(
+            PassScheduler, clock=clock, jobstores={"default": store}, **options
+        )
+        scheduler.start()
+        scheduler.add_job(nothing, "cron", hour=5, id="a", replace_existing=True)
+        job = scheduler.get_job("a")
+        scheduler.shutdown()
+
+    time = job.next_run_time
+    assert (time.hour, time.tzinfo, job.max_instances) == expected
+
+
+# The end.
+
+
+def test_shutdown_takes_whatever_counts_as_false_for_not_waiting(make: Any) -> None:
+    scheduler = make()
+    scheduler.start()
+    scheduler.add_job(work)
+    assert _Work.begun.acquire(timeout=SOON)
+
+    scheduler.shutdown(wait=None)
+
+    assert not scheduler.running
+    assert not _Work.go.is_set()
+
+
+PROGRAM = """
+import sys, threading
+from datetime import UTC, datetime, timedelta
+from apscheduler.schedulers.background import BackgroundScheduler
+
+scheduler = BackgroundScheduler(
+    jobstores={"default": {"type": "sqlalchemy", "url": sys.argv[1]}}
+)
+begun = threading.Event()
+
+def last():
+    begun.set()
+    from apscheduler.util import is_program_ending
+    while not is_program_ending():
+        threading.Event().wait(0.005)
+    scheduler.add_job("builtins:print", id="due", args=["ran"])
+    # A pass has seen what is due when it asks again.
+    asked = threading.Event()
+    process = scheduler._engine.process
+    scheduler._engine.process = lambda now: (process(now), asked.set())[0]
+    scheduler.wakeup()
+    asked.wait(20)
+
+scheduler.start()
+sys.modules["program"] = sys.modules["__main__"]
+scheduler.add_job("program:last", id="last")
+begun.wait(20)
+"""
+
+
+def test_what_falls_due_while_the_program_ends_stays_in_its_store(url: str) -> None:
+    done = run_program(PROGRAM, url)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    store = SQLAlchemyJobStore(url)
+    store.start(None, "default")
+    assert [job.id for job in store.get_all_jobs()] == ["due"]
+    runs = store.get_runs(RunFilter(), 10)
+    assert [(run.job_id, run.state) for run in runs] == [("last", "succeeded")]
+    store.shutdown()
+
+
+INTERRUPTED = """
+import signal, sys, threading
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.blocking import BlockingScheduler
+
+begun, interrupted = threading.Event(), threading.Event()
+
+class Store(MemoryJobStore):
+    def claim(self, request):
+        with self._lock:
+            if begun.is_set() and not interrupted.is_set():
+                signal.raise_signal(signal.SIGTERM)
+            return super().claim(request)
+
+def work():
+    begun.set()
+    scheduler.wakeup()
+    interrupted.wait(20)
+    scheduler.get_jobs()
+    scheduler.run_job("later")  # needs the lock of the store
+
+def end(*args):
+    interrupted.set()
+    scheduler.shutdown()
+    if sys.argv[1] == "exit":
+        sys.exit(3)
+
+scheduler = BlockingScheduler(jobstores={"default": Store()})
+signal.signal(signal.SIGTERM, end)
+scheduler.add_job(int, "interval", hours=1, id="later")
+scheduler.add_job(work)
+try:
+    scheduler.start()
+finally:
+    print(scheduler.running, scheduler._is_shutting_down)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+@pytest.mark.parametrize(("how", "code"), [("return", 0), ("exit", 3)])
+def test_a_signal_handler_shuts_down_in_the_middle_of_a_pass(
+    how: str, code: int
+) -> None:
+    done = run_program(INTERRUPTED, how)
+
+    assert (done.returncode, done.stdout) == (code, "False False\n")
+
+
+def run_program(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# Forked processes.
+
+
+def in_child(func: Any) -> str:
+    """Call the function in a forked process, and return what it returns."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(SOON)  # rather than wait for a lock for ever
+            os.write(writer, str(func()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        answer = file.read()
+    os.waitpid(pid, 0)
+    return answer
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_exits_while_its_parent_writes_outcomes(
+    make: Any, url: str
+) -> None:
+    writing, written = threading.Event(), threading.Event()
+
+    class Store(SQLAlchemyJobStore):
+        def complete(self, outcomes: Any) -> None:
+            writing.set()
+            assert written.wait(SOON)
+            super().complete(outcomes)
+
+    scheduler = make(jobstores={"default": Store(url)})
+    scheduler.start()
+    scheduler.add_job(nothing)
+    assert writing.wait(SOON)
+
+    answer = in_child(completions._flush_all)
+    written.set()
+
+    assert answer == "None"
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_processes_give_runs_identifiers_of_their_own(
+    make: Any, url: str
+) -> None:
+    store = SQLAlchemyJobStore(url)
+    scheduler = make(PassScheduler, jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job(nothing, IntervalTrigger(hours=1), id="a")
+
+    ids = {in_child(lambda: scheduler.run_job("a").id) for _ in range(2)}
+    ids.add(scheduler.run_job("a").id)
+
+    assert len(ids) == 3
+    assert {run.id for run in scheduler.get_runs()} == ids
+
+
+def test_inline_jobs_may_shut_down_in_the_middle_of_a_pass(make: Any) -> None:
+    scheduler = make(PassScheduler, executors={"default": DebugExecutor()})
+    scheduler.start()
+    scheduler.add_job(scheduler.shutdown)
+
+    scheduler._process_jobs()
+
+    assert not scheduler.running

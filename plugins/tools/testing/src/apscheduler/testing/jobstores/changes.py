@@ -198,3 +198,13 @@ class ChangeContract(JobStoreContract):
             assert not hasattr(jobs, "vanishing")
             store.get_all_jobs()
             assert "vanishing" in str(store.get_job_records()[0].error)
+
+    def test_records_tell_which_configuration_declares_a_job(
+        self, store: NativeJobStore
+    ) -> None:
+        declared = make_stored_job("declared", T0)
+        declared._origin = "somewhere"
+        store.add_jobs([declared, make_stored_job("added", T0)])
+
+        origins = {record.id: record.origin for record in store.get_job_records()}
+        assert origins == {"declared": "somewhere", "added": None}

@@ -75,6 +75,19 @@ class ClaimContract(JobStoreContract):
         assert claimed_ids(claim(store, Identity())) == ["a"]
         assert claimed_ids(claim(store, Identity())) == []
 
+    def test_one_claim_takes_a_job_once_even_if_more_of_it_is_due(
+        self, store: NativeJobStore
+    ) -> None:
+        store.add_job(make_stored_job("a", T0 - 10 * SECOND, max_instances=5))
+
+        def plan(job: Job) -> Plan:
+            assert job.next_run_time is not None
+            return Plan([job.next_run_time], job.next_run_time + SECOND)
+
+        assert claimed_ids(claim(store, Identity(), plan=plan)) == ["a"]
+        assert claimed_ids(claim(store, Identity(), plan=plan)) == ["a"]
+        assert ids(store.get_due_jobs(T0)) == ["a"]
+
     def test_nothing_is_claimed_early(self, store: NativeJobStore) -> None:
         store.add_job(make_stored_job("a", T0 + TICK))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -62,6 +63,7 @@ def make() -> Iterator[Any]:
         return scheduler
 
     yield make
+    _Work.go.set()
     for scheduler in made:
         if scheduler.running:
             scheduler.shutdown()
@@ -90,10 +92,8 @@ def work() -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_work() -> Iterator[None]:
+def fresh_work() -> None:
     _Work.begun, _Work.go = threading.Semaphore(0), threading.Event()
-    yield
-    _Work.go.set()
 
 
 # The loop does not turn for nothing.
@@ -148,18 +148,28 @@ def test_a_job_that_could_not_be_restored_is_not_retried_when_it_is_gone(
 def test_run_now_starts_when_the_instance_that_is_running_ends(
     make: Any, url: str, kind: str
 ) -> None:
-    store = (
-        MemoryJobStore() if kind == "memory" else SQLAlchemyJobStore(url, shared=False)
-    )
-    scheduler = make(jobstores={"default": store})
+    woken = threading.Event()
+
+    class Scheduler(PassScheduler):
+        def wakeup(self) -> None:
+            woken.set()
+
+    in_memory = kind == "memory"
+    store = MemoryJobStore() if in_memory else SQLAlchemyJobStore(url, shared=False)
+    scheduler = make(Scheduler, jobstores={"default": store})
     scheduler.start()
     scheduler.add_job(work, "interval", hours=1, id="a")
+    scheduler.run_job("a")
+    scheduler._process_jobs()
+    assert _Work.begun.acquire(timeout=SOON)
 
     scheduler.run_job("a")
-    assert _Work.begun.acquire(timeout=SOON)
-    scheduler.run_job("a")
+    scheduler._process_jobs()
+    woken.clear()
     _Work.go.set()
 
+    assert woken.wait(SOON)
+    scheduler._process_jobs()
     assert _Work.begun.acquire(timeout=SOON)
 
 
@@ -248,14 +258,15 @@ def test_runs_start_also_when_there_is_no_thread_for_the_lease(
 def test_a_store_that_is_removed_during_a_claim_gets_its_runs_back(
     make: Any, url: str
 ) -> None:
-    claimed, removed = threading.Event(), threading.Event()
+    claimed = threading.Event()
 
     class Store(SQLAlchemyJobStore):
         def claim(self, request: ClaimRequest) -> ClaimBatch:
             batch = super().claim(request)
             if batch.claims:
                 claimed.set()
-                assert removed.wait(SOON)
+                while "other" in scheduler._jobstores:
+                    handed_back.wait(0.005)
             return batch
 
         def hand_back(self, claims: Any) -> None:
@@ -270,7 +281,6 @@ def test_a_store_that_is_removed_during_a_claim_gets_its_runs_back(
     assert claimed.wait(SOON)
 
     scheduler.remove_jobstore("other")
-    removed.set()
 
     assert handed_back.wait(SOON)
     (run,) = store.get_runs(RunFilter(), 10)
@@ -399,8 +409,7 @@ def work():
     begun.set()
     scheduler.wakeup()
     interrupted.wait(20)
-    scheduler.get_jobs()
-    scheduler.run_job("later")  # needs the lock of the store
+    store.get_all_jobs()
 
 def end(*args):
     interrupted.set()
@@ -408,9 +417,9 @@ def end(*args):
     if sys.argv[1] == "exit":
         sys.exit(3)
 
-scheduler = BlockingScheduler(jobstores={"default": Store()})
+store = Store()
+scheduler = BlockingScheduler(jobstores={"default": store})
 signal.signal(signal.SIGTERM, end)
-scheduler.add_job(int, "interval", hours=1, id="later")
 scheduler.add_job(work)
 try:
     scheduler.start()
@@ -432,6 +441,7 @@ def test_a_signal_handler_shuts_down_in_the_middle_of_a_pass(
 def run_program(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments],
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,
@@ -507,3 +517,140 @@ def test_inline_jobs_may_shut_down_in_the_middle_of_a_pass(make: Any) -> None:
     scheduler._process_jobs()
 
     assert not scheduler.running
+
+
+class _UnsureStore(SQLAlchemyJobStore):
+    """A store whose answer to the first claim of something gets lost."""
+
+    is_connected = False
+
+    def claim(self, request: ClaimRequest) -> ClaimBatch:
+        batch = super().claim(request)
+        if batch.claims and not self.is_connected:
+            self.is_connected = True
+            raise ConnectionError("cut")
+        return batch
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["another-follows", "last"])
+def test_a_claim_whose_answer_got_lost_does_not_block_its_job(
+    make: Any, url: str, last: bool
+) -> None:
+    clock = ManualClock(T0)
+    scheduler = make(
+        PassScheduler,
+        clock=clock,
+        jobstores={"default": _UnsureStore(url)},
+        executors={"default": DebugExecutor()},
+    )
+    scheduler.start()
+    args = {"run_date": T0} if last else {"hours": 1}
+    scheduler.add_job(nothing, "date" if last else "interval", **args)
+    if not last:
+        clock.advance(hours=1)
+    scheduler._process_jobs()
+
+    clock.advance(seconds=scheduler.jobstore_retry_interval)
+    scheduler._process_jobs()
+
+    runs = scheduler.get_runs()
+    assert [run.state for run in runs] == ["lost" if last else "succeeded"]
+
+
+def test_the_dead_are_looked_for_soon_when_a_run_is_in_the_way(
+    make: Any, url: str
+) -> None:
+    looked: list[datetime] = []
+
+    class Store(SQLAlchemyJobStore):
+        def take_over(self, node: Any, now: datetime) -> Any:
+            looked.append(now)
+            return super().take_over(node, now)
+
+    clock = ManualClock(T0)
+    scheduler = make(PassScheduler, clock=clock, jobstores={"default": Store(url)})
+    scheduler.start()
+    scheduler.add_job(work, "interval", hours=1)
+    for _ in range(2):  # the second time, it is still running
+        clock.advance(hours=1)
+        scheduler._process_jobs()
+    looked.clear()
+
+    clock.advance(seconds=1)
+    scheduler._process_jobs()
+
+    assert looked == [clock.now()]
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_is_a_client_whatever_the_parent_was_doing(
+    make: Any, url: str
+) -> None:
+    scheduler = make(jobstores={"default": SQLAlchemyJobStore(url)})
+    scheduler.add_jobstore(MemoryJobStore(), "memory")
+    scheduler.start()
+    scheduler.add_job(work)
+    assert _Work.begun.acquire(timeout=SOON)
+    locked, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with scheduler._jobstores_lock, scheduler._listeners_lock:
+            locked.set()
+            assert forked.wait(SOON)
+
+    def act_as_client() -> str:
+        scheduler.add_job(nothing, "interval", hours=1, id="from-child")
+        errors = []
+        for act in (
+            scheduler.start,
+            lambda: scheduler.add_job(nothing, jobstore="memory"),
+        ):
+            with pytest.raises(RuntimeError) as caught:
+                act()
+            errors.append("forked" in str(caught.value))
+        scheduler.shutdown()
+        return str(errors)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert locked.wait(SOON)
+    answer = in_child(act_as_client)
+    forked.set()
+    holder.join(SOON)
+
+    assert answer == "[True, True]"
+    assert scheduler.get_job("from-child") is not None
+    (run,) = scheduler.get_runs()
+    assert run.state is RunState.RUNNING, "it goes on in the parent"
+
+
+def test_who_was_asleep_like_everybody_gives_others_time_to_renew_their_leases(
+    make: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[datetime] = []
+
+    class Store(SQLAlchemyJobStore):
+        def take_over(self, node: Any, now: datetime) -> Any:
+            looked.append(now)
+            return super().take_over(node, now)
+
+    clock = ManualClock(T0)
+    scheduler = make(PassScheduler, clock=clock, jobstores={"default": Store(url)})
+    # It is the system's clock, and monotonic time goes with it only while the machine is awake.
+    monkeypatch.setattr(scheduler, "_default_clock", clock)
+    awake = time.monotonic()
+    stand_in = SimpleNamespace(monotonic=lambda: awake)
+    monkeypatch.setattr("apscheduler.drivers.time", stand_in)
+    scheduler.start()
+    scheduler._process_jobs()
+    assert looked == [T0]
+
+    clock.advance(hours=8)
+    scheduler._process_jobs()
+    for _ in range(8):
+        awake += 1
+        clock.advance(seconds=1)
+        scheduler._process_jobs()
+
+    assert looked == [T0, T0 + timedelta(hours=8, seconds=8)]

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import threading
 import weakref
 from collections import deque
@@ -48,12 +49,19 @@ class CompletionBuffer:
             self._pending.append(completion)
             self._urgent |= urgent or len(self._pending) >= BATCH_SIZE
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._write, name="APScheduler completions", daemon=True
                 )
-                self._thread.start()
+                # If that fails, for want of threads, the next claim or the exit takes what is here.
+                thread.start()
+                self._thread = thread
             elif self._urgent or len(self._pending) == 1:
                 self._changed.notify()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there are outcomes that nobody has begun to write."""
+        return bool(self._pending)
 
     def take(self) -> list[Completion]:
         """Return what is waiting, to be written by the caller, who holds ``writing``."""
@@ -82,6 +90,14 @@ class CompletionBuffer:
             except BaseException:
                 self.give_back(taken)
                 raise
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: forget the outcomes, and the locks that threads hold which are not here."""
+        self._pending = deque()
+        self._changed = threading.Condition()
+        self.writing = threading.RLock()
+        self._urgent = False
+        self._thread = None
 
     def _write(self) -> None:
         delay = DELAY_SECONDS
@@ -118,3 +134,12 @@ def _flush_all() -> None:
             buffer.flush()
         except Exception as exc:
             buffer._logger.warning("Outcomes of runs could not be recorded: %s", exc)
+
+
+def _after_fork() -> None:
+    for buffer in list(_buffers):
+        buffer.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,9 +1,11 @@
 """What a scheduler does with one store in a pass: ask, plan, claim, dispatch, complete."""
 
 import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler import planning
@@ -33,7 +35,8 @@ from apscheduler.jobstores.contract import (
     NativeJobStore,
 )
 from apscheduler.leases import LeaseKeeper
-from apscheduler.runs import Completion, Plan, Run, RunState, RunTimes
+from apscheduler.nodes import RENEW_SECONDS
+from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
     from apscheduler.engine import Engine
@@ -46,8 +49,12 @@ MAX_ROUNDS = 20
 URGENT = timedelta(milliseconds=50)
 
 LOOK_FOR_THE_DEAD = timedelta(seconds=5)
+LOOK_AGAIN = timedelta(seconds=1)
 PRUNE = timedelta(seconds=60)
 MAX_HOLD = timedelta(minutes=10)
+
+# So many runs are looked at for those that this node does not know to be its own.
+MAX_RECOVERED = 10_000
 
 STATES = {
     EVENT_JOB_EXECUTED: RunState.SUCCEEDED,
@@ -98,12 +105,23 @@ class StoreDriver:
         # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
         self._in_parts: set[str] = set()
         self._has_rest = False
+        # Whether ready runs wait for a run of their job to end: its outcome wakes the loop.
+        self._has_waiting = False
+        # Whether what was claimed is being handed out: those runs are not among the open ones yet.
+        self._is_dispatching = False
+        self.is_removed = False
+        # Whether a claim has failed: the store may have carried it out and only its answer got lost.
+        self._is_unsure = False
+        # The thread that makes a pass while it is in the store, where it may hold locks.
+        self.thread_in_store: int | None = None
         self._capacities: dict[str, int] = {}
         # Runs that shutting down has kept from starting: handed back when the store is closed.
         self._unstarted: list[Claim] = []
         self._retry_store_at: datetime | None = None
         self._next_search = self._next_prune = datetime.min.replace(tzinfo=UTC)
-        self._now = self._next_search
+        # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
+        self._ahead: float | None = None
+        self._now = self._patient_until = self._next_search
         self._events: list[SchedulerEvent] = []
         if (
             store is not raw_store
@@ -125,9 +143,13 @@ class StoreDriver:
                 self.store,
                 self.engine.identity.node,
                 self.scheduler._clock.now,
-                lambda: bool(self._open),
+                self._owns_runs,
                 self.scheduler._logger,
             )
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: forget the runs and the lease of the parent."""
+        self._open, self._unstarted, self.lease = {}, [], None
 
     def close(self) -> None:
         """Shut the store down; where runs are still going on, after the last of them."""
@@ -146,7 +168,15 @@ class StoreDriver:
         self.completions.flush()
         unstarted, self._unstarted = self._unstarted, []
         if unstarted:
-            self.store.hand_back(unstarted)
+            try:
+                self.store.hand_back(unstarted)
+            except BaseException:
+                self._unstarted += unstarted
+                raise
+
+    def _owns_runs(self) -> bool:
+        """Whether others might miss this node: its runs go on, or the store does not know yet how they ended."""
+        return bool(self._open) or self._is_dispatching or self.completions.has_pending
 
     def has_runs_besides(self, run_ids: frozenset[str]) -> bool:
         """Return whether runs of this store are going on, other than these."""
@@ -164,7 +194,7 @@ class StoreDriver:
         return (
             hold is not None
             and hold.run_time == job.next_run_time
-            and now < hold.retry_at
+            and now < hold.retry_at <= now + hold.pause  # the clock may be set back
         )
 
     def release_holds(self, job_id: str | None = None) -> None:
@@ -214,31 +244,55 @@ class StoreDriver:
             if not limit:
                 self.completions.flush()
                 return self._poll_time(now)  # a slot that becomes free wakes the loop
-            batch = self._claim(now, limit)
-            self._dispatch(batch.claims, events)
-            if not (batch.more and batch.claims) and not self._has_rest:
+            batch, may_go_on = self._claim_and_dispatch(now, limit, events)
+            if not may_go_on:
                 return self._earliest(batch.next_run_time, now)
             now = self.scheduler._clock.now()
         return now
 
-    def _claim(self, now: datetime, limit: int) -> ClaimBatch:
-        """Take what is due, and with it the lease on what that starts."""
+    def _claim_and_dispatch(
+        self, now: datetime, limit: int, events: list[SchedulerEvent]
+    ) -> tuple[ClaimBatch, bool]:
+        """Make one step, and return what was claimed and whether another step is worth while."""
+        self._is_dispatching = True
+        try:
+            batch, has_ended = self._claim(now, limit)
+            self._dispatch(batch.claims, events)
+            if any(claim.skipped for claim in batch.claims):
+                # The run that was in the way may be one of the dead.
+                self._next_search = min(self._next_search, now + LOOK_AGAIN)
+        finally:
+            self._is_dispatching = False
+        return batch, (batch.more and bool(batch.claims)) or self._has_rest or has_ended
+
+    def _claim(self, now: datetime, limit: int) -> tuple[ClaimBatch, bool]:
+        """Take what is due, and with it the lease on what that starts.
+
+        :return: what was claimed, and whether a run has ended meanwhile for which ready runs wait
+        """
         lease, held_until = self.lease, None
         self._has_rest = False
         with self.completions.writing:
             request = self._make_request(now, limit)
             if lease is not None:
                 request.lease_until, held_until = lease.next_expiry()
+            self.thread_in_store = get_ident()
             try:
                 batch = self.store.claim(request)
             except BaseException:
                 self.completions.give_back(list(request.completions))
+                self._is_unsure = self.store.keeps_runs
                 raise
+            finally:
+                self.thread_in_store = None
+            # In this order: an outcome from here on wakes the loop, and one from before is still there to be seen.
+            self._has_waiting = batch.waiting
+            has_ended = batch.waiting and self.completions.has_pending
         self._tell()
         starts_runs = lease is not None and any(c.run_times for c in batch.claims)
         if lease is not None and held_until is not None and starts_runs:
             lease.granted(held_until)
-        return batch
+        return batch, has_ended
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
         self._now = now
@@ -255,7 +309,12 @@ class StoreDriver:
         self, next_run_time: datetime | None, now: datetime
     ) -> datetime | None:
         times = [next_run_time, self._poll_time(now)]
-        times += [hold.retry_at for hold in self._holds.values()]
+        for job_id, hold in list(self._holds.items()):
+            # One whose time has come is left over: the job is gone, not due any more, or waits for an executor.
+            if hold.retry_at > now:
+                times.append(hold.retry_at)
+            elif hold.retry_at + MAX_HOLD < now:
+                self._holds.pop(job_id, None)
         return min((time for time in times if time is not None), default=None)
 
     def _poll_time(self, now: datetime) -> datetime | None:
@@ -272,7 +331,8 @@ class StoreDriver:
         """Note how many runs each executor would start, and return how many that is in all, or a batch."""
         self._capacities = {}
         for alias, executor in list(self.scheduler._executors.items()):
-            capacity: Any = executor.capacity()
+            # One that still has enough is left alone: a few jobs at a time would cost as much as many.
+            capacity: Any = executor.capacity() if executor.wants_more() else 0
             self._capacities[alias] = (
                 capacity if isinstance(capacity, int) else BATCH_SIZE
             )
@@ -285,7 +345,7 @@ class StoreDriver:
 
     def _accepts(self, job: Job) -> bool:
         """Whether a run of the job can be started now."""
-        if self.engine.stopping:
+        if self.engine.stopping or self.is_removed:
             return False
         if self._holds and self.is_held(job, self._now):
             return False
@@ -380,7 +440,7 @@ class StoreDriver:
 
     def _may_start(self) -> bool:
         # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
-        if self.engine.stopping and self.store.keeps_runs:
+        if (self.engine.stopping or self.is_removed) and self.store.keeps_runs:
             return False
         return self.lease is None or self.lease.is_good()
 
@@ -403,6 +463,10 @@ class StoreDriver:
             return False  # told before, or by somebody who was not handed the run
         if self._is_kept_from_starting(event):
             self._unstarted.append(_claim_again(run_id, opened))
+            if (
+                not self.engine.stopping
+            ):  # the program ends, and nobody closes the store
+                self._settle_accounts()
             self._close_if_last()
             return True
         now = self.scheduler._clock.now()
@@ -424,7 +488,7 @@ class StoreDriver:
         self.record(completion, again is not None and again < now + URGENT)
         if self.engine.observed:
             self.engine.outcomes.observe(self.alias, event, completion, opened.run_time)
-        if event.job_id in self._in_parts:
+        if self._has_waiting or event.job_id in self._in_parts:
             self.scheduler.wakeup()
         self._close_if_last()
         return True
@@ -434,8 +498,8 @@ class StoreDriver:
         return (
             event.code == EVENT_JOB_LOST
             and event.started_at is None
-            and self.engine.stopping
             and self.store.keeps_runs
+            and self.engine.is_ending
         )
 
     def _close_if_last(self) -> None:
@@ -500,24 +564,67 @@ class StoreDriver:
 
     def _housekeep(self, now: datetime) -> None:
         """Take over from dead nodes and forget old runs, now and then."""
-        if self.lease is not None and now >= self._next_search:
+        if self._is_unsure:
+            self._recover_claims(now)
+            self._is_unsure = False
+        # A time that is too far ahead is from before the clock was set back.
+        soon = now + 2 * LOOK_FOR_THE_DEAD
+        if self._has_jumped(now):
+            self._patient_until = now + LOOK_FOR_THE_DEAD * 1.5
+        if self.lease is not None and not (
+            now < self._next_search <= soon or now < self._patient_until <= soon
+        ):
             self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
             taken = self.store.take_over(self.engine.identity.node, now)
             self._report_lost(taken)
-        if self.store.keeps_runs and now >= self._next_prune:
+        if self.store.keeps_runs and not (now < self._next_prune <= now + 2 * PRUNE):
             self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
             if self.store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now):
                 self._next_prune = now + PRUNE / 10  # there may be more
 
-    def _report_lost(self, taken: Iterable[Run]) -> None:
+    def _has_jumped(self, now: datetime) -> bool:
+        """Return whether the clock was set forward, or the machine slept, since this was asked last.
+
+        The leases of others look as if they were over, then: who is alive renews them before the next search.
+        """
+        if self.scheduler._clock is not self.scheduler._default_clock:
+            return False
+        before, self._ahead = self._ahead, now.timestamp() - time.monotonic()
+        return before is not None and self._ahead - before > RENEW_SECONDS
+
+    def _recover_claims(self, now: datetime) -> None:
+        """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it."""
+        self.completions.flush()  # what has ended is not going on
+        running = RunFilter(states=frozenset([RunState.RUNNING]))
+        node = self.engine.identity.node.id
+        for run in self.store.get_runs(running, MAX_RECOVERED):
+            if run.node != node or run.id in self._open:
+                continue
+            stored = self.store.read_job(run.job_id)
+            if stored is None:  # it was the last run of its job
+                run.state, run.finished_at = RunState.LOST, now
+                outcome = Completion(
+                    run.id, run.job_id, node, run.attempt, run.state, now
+                )
+                self.record(outcome)
+                self._report_lost(
+                    [run],
+                    "The last run of job %r (%s) was not started: the job store failed while it was claimed%s",
+                )
+                continue
+            times = RunTimes([run.scheduled_time], (run.id,), run.claim_id, run.attempt)
+            again = stored.job.next_run_time
+            plan = Plan([run.scheduled_time], again)
+            self.store.hand_back([Claim(stored.job, plan, times)])
+
+    def _report_lost(
+        self,
+        taken: Iterable[Run],
+        reason: str = "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s",
+    ) -> None:
         for run in taken:
             again = "; it runs again" if run.state is RunState.READY else ""
-            self.scheduler._logger.error(
-                "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s",
-                run.job_id,
-                run.scheduled_time,
-                again,
-            )
+            self.scheduler._logger.error(reason, run.job_id, run.scheduled_time, again)
             event = JobExecutionEvent(
                 EVENT_JOB_LOST, run.job_id, self.alias, run.scheduled_time
             )

@@ -19,6 +19,7 @@ from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity
 from apscheduler.outcomes import OBSERVERS, Outcomes
 from apscheduler.runs import RunTimes, running
+from apscheduler.util import is_program_ending
 
 if TYPE_CHECKING:
     from apscheduler.executors.base import BaseExecutor
@@ -61,6 +62,15 @@ class Engine:
         self._retired: list[StoreDriver] = []
         self._threads: dict[str, _StoreThread] = {}
 
+    def leave_to_parent(self) -> None:
+        """In a forked process: the runs are those of the parent, and threads that hold locks are not here."""
+        self._pass_lock, self._passes_lock = threading.RLock(), threading.Lock()
+        self._idle = threading.Condition()
+        self._waiting = self._passes = 0
+        self._retired, self._threads = [], {}
+        for driver in self.drivers.values():
+            driver.leave_to_parent()
+
     def start(self) -> None:
         """Get ready for a new start of the scheduler."""
         self.identity = Identity()
@@ -83,7 +93,10 @@ class Engine:
         if thread is not None:
             thread.end()
         driver = self.drivers.pop(alias, None)
-        if driver is not None and driver.is_busy:
+        if driver is not None:
+            driver.is_removed = True
+            # Of those that were removed earlier, only who still awaits outcomes matters. A pass may be under way here.
+            self._retired = [other for other in self._retired if other.is_busy]
             self._retired.append(driver)
         return driver
 
@@ -120,6 +133,8 @@ class Engine:
             for alias, driver in drivers:
                 if self.stopping:
                     break
+                if driver.is_removed:
+                    continue
                 if len(drivers) == 1 or not self._deserves_thread(driver):
                     wakeup, driver_events = driver.run_pass(now)
                 else:
@@ -130,7 +145,8 @@ class Engine:
             self.scheduler._dispatch_event(event)
         if self._can_go_on():  # a slot became free before anybody knew that it mattered
             return now
-        return min((time for time in wakeups if time is not None), default=None)
+        # As instants: of two times in one zone, Python compares the wall clocks.
+        return min(filter(None, wakeups), key=datetime.timestamp, default=None)
 
     def _deserves_thread(self, driver: StoreDriver) -> bool:
         return driver.store.performs_io and self.scheduler._uses_threads
@@ -183,6 +199,16 @@ class Engine:
             if alias in executors
         )
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether executors may refuse runs because the scheduler is being shut down, or the whole program ends."""
+        return self.stopping or is_program_ending()
+
+    def is_called_from_store(self) -> bool:
+        """Return whether the caller has interrupted a pass in a store: what it waits for may wait for that store."""
+        me = threading.get_ident()
+        return any(driver.thread_in_store == me for driver in self.drivers.values())
+
     def release_holds(self) -> None:
         """Try again what could not be run, since an executor was added."""
         for driver in list(self.drivers.values()):
@@ -195,7 +221,7 @@ class Engine:
             self._pass_lock.release()
         else:
             logger.warning("A job store does not answer; shutting down without it")
-        for thread in self._threads.values():
+        for thread in list(self._threads.values()):
             thread.end(STOP_SECONDS)
         self._threads.clear()
 

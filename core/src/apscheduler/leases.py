@@ -49,10 +49,19 @@ class LeaseKeeper:
             self._held_until = held_until
             if self._thread is None:
                 self._stop.clear()
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._keep, name="APScheduler lease", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as exc:  # the system has no more threads to give
+                    self._logger.error(
+                        "The lease in job store %r cannot be kept up, and is tried again with the next claim: %s",
+                        self._store._alias,
+                        exc,
+                    )
+                else:
+                    self._thread = thread
 
     def is_good(self) -> bool:
         """Return whether nobody can have taken this node for dead."""

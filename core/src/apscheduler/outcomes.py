@@ -96,7 +96,7 @@ class Outcomes:
                 driver.forget(run_times, RunState.SKIPPED, exc)
         except Exception as exc:
             code = EVENT_JOB_ERROR
-            if scheduler._engine.stopping:  # refused for that reason: it has not begun
+            if scheduler._engine.is_ending:  # refused for that reason: it has not begun
                 code = EVENT_JOB_LOST
             else:
                 scheduler._logger.exception(

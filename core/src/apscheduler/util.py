@@ -1,6 +1,7 @@
 """Conversions shared by schedulers, triggers and stores; those of callables are in :mod:`apscheduler.callables`."""
 
 import re
+import threading
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import Enum
 from typing import Final, overload
@@ -267,6 +268,12 @@ def datetime_ceil(dateval: datetime) -> datetime:
 def datetime_repr(dateval: datetime | None) -> str:
     """Return the time as text with the name of its zone, or ``None``."""
     return "None" if dateval is None else dateval.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def is_program_ending() -> bool:
+    """Return whether the main thread has come to its end: from then on Python's pools refuse work."""
+    # There is no public way to know. Without it, what falls due then fails instead of staying in its store.
+    return bool(getattr(threading, "_SHUTTING_DOWN", False))
 
 
 def timezone_repr(tz: tzinfo) -> str:

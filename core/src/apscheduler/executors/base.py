@@ -90,8 +90,9 @@ class BaseExecutor(metaclass=ABCMeta):
         """Return whether an executor that was full has run low enough to be handed more."""
         if self.slots is None:
             return True
-        return self._outstanding < self.slots or 2 * self._outstanding < (
-            self.capacity() or 0
+        capacity = self.capacity() or 0
+        return capacity > 0 and (
+            self._outstanding < self.slots or 2 * self._outstanding < capacity
         )
 
     def submit_job(self, job: "Job", run_times: Sequence[datetime]) -> None:

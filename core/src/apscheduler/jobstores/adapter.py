@@ -169,6 +169,7 @@ class LegacyStoreAdapter(NativeJobStore):
         with self._lock:
             self._ledger.complete(request.completions)
             batch = ClaimBatch(self._ledger.claim_ready(request))
+            batch.waiting = self._ledger.has_waiting
             scheduler = self._scheduler
             assert scheduler is not None
             try:

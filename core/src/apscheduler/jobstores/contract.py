@@ -101,11 +101,13 @@ class ClaimBatch:
     :ivar next_run_time: when the store has something to do next, of what is due later than now; without meaning
         when there is more
     :ivar more: whether due jobs remain that were not looked at because the limit was reached
+    :ivar waiting: whether ready runs were left because as many instances of their job are running as it allows
     """
 
     claims: list[Claim] = field(default_factory=list)
     next_run_time: datetime | None = None
     more: bool = False
+    waiting: bool = False
 
 
 class NativeJobStore(BaseJobStore):
@@ -239,23 +241,13 @@ def describe(job: "Job") -> JobRecord:
     )
 
 
-def running_runs(
-    job: "Job", plan: Plan, alias: str | None, identity: Identity
-) -> list[Run]:
-    """Return the records of the runs that a claim starts, in the order of their run times."""
-    run_ids = [identity.new_id() for _ in plan.run_times]
-    return [
-        Run(
-            run_id,
-            job.id,
-            alias,
-            RunState.RUNNING,
-            run_time,
-            claim_id=run_ids[0],  # the first run gives the claim its name
-            node=identity.node.id,
-        )
-        for run_id, run_time in zip(run_ids, plan.run_times, strict=True)
-    ]
+def started_times(plan: Plan, identity: Identity) -> RunTimes:
+    """Return the run times that a claim starts, as the executor gets them, each with a new identifier."""
+    times = plan.run_times
+    if not times:
+        return RunTimes()
+    run_ids = tuple([identity.new_id() for _ in times])
+    return RunTimes(times, run_ids, run_ids[0])  # the first run names the claim
 
 
 def idle_runs(

@@ -30,6 +30,8 @@ class RunLedger:
         self._open_parts: dict[str, int] = {}
         self._ready: list[tuple[datetime, int, Job, Run]] = []
         self._ready_numbers = count()
+        # Whether the last claim has left ready runs because of instances that are running.
+        self.has_waiting = False
         self._finished: deque[tuple[Completion, datetime, str] | Run] = deque(
             maxlen=MAX_FINISHED_RUNS
         )
@@ -70,11 +72,13 @@ class RunLedger:
         identity, now = request.identity, request.now
         claims: list[Claim] = []
         waiting = []
+        self.has_waiting = False
         while self._ready and self._ready[0][0] <= now and len(claims) < request.limit:
             entry = heappop(self._ready)
             _, _, job, run = entry
             full = self.count_claims(job.id) >= job.max_instances
             if full or not request.accepts(job):
+                self.has_waiting |= full
                 waiting.append(entry)
                 continue
             run_times = RunTimes([run.scheduled_time], (run.id,), run.id, run.attempt)

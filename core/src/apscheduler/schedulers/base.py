@@ -1,5 +1,6 @@
 """The public face of every scheduler: configuration, life cycle, listeners."""
 
+import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 from logging import Logger, getLogger
 from threading import TIMEOUT_MAX, RLock
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from weakref import WeakSet
 
 from tzlocal import get_localzone
 
@@ -159,6 +161,7 @@ class BaseScheduler(JobMethods):
         self._unsubscribe_clock: Callable[[], None] = _nothing
         self.state = STATE_STOPPED
         self._engine = Engine(self)
+        _schedulers.add(self)
         self.configure(gconfig or {}, **options)
 
     def __getstate__(self) -> NoReturn:
@@ -242,9 +245,14 @@ class BaseScheduler(JobMethods):
 
         :param paused: process nothing before :meth:`resume` is called
         :raises SchedulerAlreadyRunningError: if the scheduler is running, or still being shut down
-        :raises RuntimeError: under uWSGI with threads switched off
+        :raises RuntimeError: under uWSGI with threads switched off, and in a process that was forked while it ran
         """
         with self._state_lock:
+            if self._is_client:
+                raise RuntimeError(
+                    "This scheduler was started before this process was forked, and runs in the parent. Here it can "
+                    "be used to add and change jobs; to run jobs here, too, make another scheduler"
+                )
             if self.state != STATE_STOPPED:
                 raise SchedulerAlreadyRunningError
             if self._is_starting or self._is_shutting_down:
@@ -337,11 +345,14 @@ class BaseScheduler(JobMethods):
                 raise SchedulerNotRunningError
             self.state = STATE_STOPPED
             self._is_shutting_down = True
+            self._is_client = False
         self._engine.stopping = True
         self._unsubscribe_clock()
 
     def _finish_shutdown(self, wait: bool | float) -> None:
         """Shut down executors and stores. No lock is held: the jobs that are waited for may use the scheduler."""
+        if not isinstance(wait, (int, float)):
+            wait = bool(wait)  # as in APScheduler 3, whatever counts as true
         try:
             self._engine.stop()
             if not isinstance(wait, bool):
@@ -478,6 +489,18 @@ class BaseScheduler(JobMethods):
         name = JOB_HOOKS.get(event.code) or SCHEDULER_HOOKS[event.code]
         get_hooks().notify(name, **arguments)
 
+    # Forked processes
+
+    def _leave_to_parent(self) -> None:
+        """In a forked process: be a client, since neither the loop is here nor the threads that hold locks."""
+        self._executors_lock = self._create_lock()
+        self._jobstores_lock = self._create_lock()
+        self._listeners_lock = self._create_lock()
+        self._state_lock = self._create_lock()
+        self._being_told.clear()
+        self._engine.leave_to_parent()
+        self._is_client = self.running
+
     # The loop
 
     def _now(self) -> datetime:
@@ -521,6 +544,18 @@ class BaseScheduler(JobMethods):
     def _run_aside(self, func: Callable[[], None]) -> None:
         """Do something that may take a while; a scheduler on an event loop does it beside the loop."""
         func()
+
+
+_schedulers: "WeakSet[BaseScheduler]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for scheduler in list(_schedulers):
+        scheduler._leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _nothing() -> None:

@@ -69,6 +69,8 @@ class ComponentRegistry(metaclass=ABCMeta):
     _jobstores: dict[str, BaseJobStore]
     _executors_lock: Any
     _jobstores_lock: Any
+    # Whether this process was forked while the scheduler was running, which goes on in the parent only.
+    _is_client = False
     # Whether passes may use threads of their own; not where threads are green.
     _uses_threads = True
 
@@ -191,8 +193,15 @@ class ComponentRegistry(metaclass=ABCMeta):
         """Return the store as the engine sees it.
 
         :raises KeyError: if there is none with this alias
+        :raises RuntimeError: in a forked process, if it is in the memory of its parent
         """
-        return self._engine.add(alias, self._lookup_jobstore(alias)).store
+        store = self._engine.add(alias, self._lookup_jobstore(alias)).store
+        if self._is_client and not store.performs_io:
+            raise RuntimeError(
+                f"Job store {alias!r} is in the memory of the process that this one was forked from, where nothing "
+                "would be noticed of what is done here: use a store that processes can share"
+            )
+        return store
 
     def _create_default_executor(self) -> BaseExecutor:
         executor: BaseExecutor = self._create_plugin_instance(

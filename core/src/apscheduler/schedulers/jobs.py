@@ -18,6 +18,7 @@ from apscheduler.events import (
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import NativeJobStore, StoredJob
+from apscheduler.nodes import Identity
 from apscheduler.planning import first_fire_time
 from apscheduler.runs import Run, RunFilter, RunState
 from apscheduler.schedulers.components import (
@@ -26,7 +27,7 @@ from apscheduler.schedulers.components import (
     ComponentRegistry,
 )
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import UndefinedType, undefined
+from apscheduler.util import UndefinedType, timezone_repr, undefined
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,7 +94,10 @@ class JobMethods(ComponentRegistry):
         :raises ValueError: if the arguments do not fit the function
         """
         self._warn_of_traps(args, coalesce)
-        declared = (func, trigger, dict(trigger_args), args, kwargs, name)
+        declared_args = dict(trigger_args)
+        if isinstance(trigger, str):  # the scheduler's own zone is part of it, too
+            declared_args.setdefault("timezone", timezone_repr(self.timezone))
+        declared = (func, trigger, declared_args, args, kwargs, name)
         options = {
             "misfire_grace_time": misfire_grace_time,
             "coalesce": coalesce,
@@ -116,7 +120,8 @@ class JobMethods(ComponentRegistry):
             **given,
         )
         if id:
-            job._declaration = digest_declaration(job, *declared, given, executor)
+            rules = {**self._job_defaults, **given}
+            job._declaration = digest_declaration(job, *declared, rules, executor)
         # start() takes what is pending and changes the state.
         with self._jobstores_lock:
             is_pending = self.state == STATE_STOPPED
@@ -272,12 +277,10 @@ class JobMethods(ComponentRegistry):
         # Before it is in the store: it may run as soon as it is there.
         job._jobstore_alias = jobstore_alias
         try:
-            try:
+            if replace_existing:
+                self._add_or_replace(store, job, timed)
+            else:
                 store.add_job(job)
-            except ConflictingIdError:
-                if not replace_existing:
-                    raise
-                self._replace_job(store, job, timed)
         except BaseException:
             job._jobstore_alias = None
             raise
@@ -285,6 +288,23 @@ class JobMethods(ComponentRegistry):
         self._logger.info('Added job "%s" to job store "%s"', job.name, jobstore_alias)
         if self.state == STATE_RUNNING:
             self.wakeup()
+
+    def _add_or_replace(self, store: NativeJobStore, job: Job, timed: bool) -> None:
+        """Add the job, or replace the one with its id, whatever others do with that meanwhile."""
+        for _ in range(MAX_TRIES):
+            try:
+                store.add_job(job)
+                return
+            except ConflictingIdError:
+                pass
+            try:
+                self._replace_job(store, job, timed)
+                return
+            except JobLookupError:  # its schedule has ended, or somebody removed it
+                pass
+        raise RuntimeError(
+            f"Job {job.id!r} could not be replaced: somebody else added and removed it {MAX_TRIES} times in a row"
+        )
 
     def _replace_job(self, store: NativeJobStore, job: Job, timed: bool) -> None:
         """Replace the stored job, unless it was added by the same declaration and may keep what it has."""
@@ -542,7 +562,8 @@ class JobMethods(ComponentRegistry):
         job, alias = self._lookup_job(job_id, jobstore)
         assert alias is not None
         now = self._now()
-        run = Run(self._engine.identity.new_id(), job.id, alias, RunState.READY, now)
+        # Not an identifier of the engine: a forked process would make the same ones.
+        run = Run(Identity().new_id(), job.id, alias, RunState.READY, now)
         run.available_at = now
         self._native_store(alias).add_ready_run(job, run)
         if self.state == STATE_RUNNING:

@@ -1,5 +1,7 @@
 import asyncio
 import concurrent.futures
+import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -547,3 +549,30 @@ def test_timer_is_stopped_by_shutdown() -> None:
         assert scheduler._timeout is None
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_shuts_down_without_the_loop_of_its_parent() -> None:
+    asyncio.run(_shut_down_in_child())
+
+
+async def _shut_down_in_child() -> None:
+    scheduler = AsyncIOScheduler()
+    scheduler.start()
+
+    pid = os.fork()
+    if pid == 0:
+        failure = 1
+        try:
+            signal.alarm(20)  # rather than wait for ever
+            scheduler.shutdown()
+            failure = int(scheduler.running)
+        finally:
+            os._exit(failure)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert scheduler.running
+    scheduler.shutdown()
+    await scheduler.wait_closed()

@@ -13,7 +13,12 @@ from sqlalchemy import event, update
 
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
-from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore, records, restore
+from apscheduler.jobstores.sqlalchemy import (
+    SQLAlchemyJobStore,
+    records,
+    restore,
+    runs,
+)
 from apscheduler.nodes import Identity
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState
 from apscheduler.serializers import PickleSerializer
@@ -183,6 +188,80 @@ def test_a_state_that_has_not_changed_is_read_once(
     (found,) = claim(store, me, T0).claims
     assert found.job.args == (5, 6)
     assert serializer.loaded == 2
+
+
+def test_a_claim_does_not_wait_for_reading_what_was_just_added(
+    store: SQLAlchemyJobStore, serializer: CountingSerializer
+) -> None:
+    store.add_jobs([make_stored_job("a", T0), make_stored_job("b", T0)])
+    loaded = serializer.loaded
+
+    assert len(claim(store, Identity()).claims) == 2
+
+    assert serializer.loaded == loaded
+
+
+@pytest.mark.parametrize("number", [1, runs.MAX_LISTED + 1])
+def test_open_claims_are_counted_of_few_jobs_and_of_many(
+    store: SQLAlchemyJobStore, number: int
+) -> None:
+    me = Identity()
+    store.add_jobs([make_stored_job(f"{n:03}", T0) for n in range(number)])
+    started = claim(store, me).claims
+    run_ids = [claimed.run_times.run_ids[0] for claimed in started]
+    ended = Completion(run_ids[0], "000", me.node.id, 1, RunState.SUCCEEDED, T0)
+
+    store.complete([ended])
+    again = claim(store, me, T0 + MINUTE).claims
+
+    assert [claimed.skipped for claimed in again] == [False] + (number - 1) * [True]
+
+
+def test_adding_does_not_make_objects_of_the_user(
+    store: SQLAlchemyJobStore, serializer: CountingSerializer
+) -> None:
+    method = jobs.Greeter("Hi").greet
+    store.add_job(make_stored_job("a", T0, func=method, args=("you",)))
+    store.add_job(
+        make_stored_job("b", T0, func="builtins:print", args=(jobs.Greeter("Hi"),))
+    )
+
+    assert serializer.loaded == 0
+
+
+def test_a_job_that_cannot_be_read_back_is_added(store: SQLAlchemyJobStore) -> None:
+    def refuse(data: bytes) -> dict[str, Any]:
+        raise ValueError("damaged")
+
+    store._restorer._loads = refuse
+
+    store.add_job(make_stored_job("a", T0))
+
+    assert claim(store, Identity()).claims == []
+    assert [record.id for record in store.get_job_records()] == ["a"]
+
+
+@pytest.mark.parametrize("paramstyle", ["qmark", "named", "numeric"])
+def test_statements_suit_every_style_of_parameters(
+    tmp_path: Path, paramstyle: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    store = SQLAlchemyJobStore(url, engine_options={"paramstyle": paramstyle})
+    store.start(None, "sql")
+    try:
+        store.add_jobs([make_stored_job(f"{n}", T0) for n in range(3)])
+        me = Identity()
+        ids = [claimed.job.id for claimed in claim(store, me, limit=2).claims]
+        ids += [claimed.job.id for claimed in claim(store, me).claims]
+        (run,) = store.get_runs(RunFilter(job_id="0"), 10)
+        outcome = Completion(run.id, "0", me.node.id, 1, RunState.SUCCEEDED, T0)
+        store.complete([outcome])
+
+        assert ids == ["0", "1", "2"]
+        (run,) = store.get_runs(RunFilter(job_id="0"), 10)
+        assert run.state is RunState.SUCCEEDED
+    finally:
+        store.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_two_stores_cannot_have_the_same_table_in_one_metadata() -> None:
 
 def test_the_password_is_not_shown() -> None:
     url = make_url("postgresql://user:secret@host/db")
-    engine = SimpleNamespace(url=url, dialect=SimpleNamespace(name="postgresql"))
+    engine = SimpleNamespace(url=url, dialect=url.get_dialect()())
 
     store = SQLAlchemyJobStore(engine=engine)  # type: ignore[arg-type]  # no driver is installed
 

@@ -14,6 +14,8 @@ class BlockingScheduler(BaseScheduler):
 
     # Set to wake the loop. Every start makes another one, so that a loop knows when it is no longer the current one.
     _event: Any = None
+    # How long to wait in a shutdown that was asked for in the middle of a pass; None: none was.
+    _left_to_loop: bool | float | None = None
 
     def start(self, paused: bool = False) -> None:
         """Start the scheduler and process jobs in this thread until it has been shut down.
@@ -28,6 +30,18 @@ class BlockingScheduler(BaseScheduler):
         self._main_loop()
 
     def shutdown(self, wait: bool | float = True) -> None:
+        """Shut down executors and stores. Running jobs are not interrupted.
+
+        In a signal handler that interrupts the loop in a store, this returns at once, and the loop does it: jobs that
+        are waited for may themselves wait for that store.
+
+        :param wait: return only when all runs that were started have ended; a number: wait so many seconds at most
+        :raises SchedulerNotRunningError: if the scheduler is not running
+        """
+        if self._engine.is_called_from_store():
+            self._begin_shutdown()
+            self._left_to_loop = wait
+            return
         event = self._event
         try:
             super().shutdown(wait)
@@ -46,6 +60,10 @@ class BlockingScheduler(BaseScheduler):
         """Return what works like a ``threading.Event`` in the threads of this scheduler."""
         return threading.Event()
 
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self._event = None  # nobody waits for it here
+
     def _main_loop(self) -> None:
         """Make a pass whenever one is due or asked for, until the scheduler has been shut down completely."""
         event = self._event
@@ -58,7 +76,15 @@ class BlockingScheduler(BaseScheduler):
             event.clear()
             wait_seconds = None
             if self.state != STATE_STOPPED:
-                wait_seconds = self._make_pass()
+                try:
+                    wait_seconds = self._make_pass()
+                finally:
+                    self._finish_what_was_left()
+
+    def _finish_what_was_left(self) -> None:
+        wait, self._left_to_loop = self._left_to_loop, None
+        if wait is not None:
+            self._finish_shutdown(wait)
 
     def _make_pass(self) -> float | None:
         try:

@@ -193,7 +193,7 @@ class MemoryJobStore(NativeJobStore):
             finally:
                 for item in left:
                     heappush(self._heap, item)
-        return ClaimBatch(claims, next_run_time, more)
+        return ClaimBatch(claims, next_run_time, more, ledger.has_waiting)
 
     def complete(self, completions: Sequence[Completion]) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.runs import running
+from apscheduler.util import is_program_ending
 
 if TYPE_CHECKING:
     from apscheduler.executors.pool.process import ProcessPoolExecutor
@@ -56,6 +57,12 @@ class BasePoolExecutor(BaseExecutor):
         if self._is_shut_down:
             self._pool = self._make_pool()
             self._is_shut_down = False
+
+    def capacity(self) -> int | None:
+        # When the main thread has ended the pools of Python take nothing more: what is due then is left in its store.
+        if self.slots is not None and is_program_ending():
+            return 0
+        return super().capacity()
 
     def shutdown(self, wait: bool = True) -> None:
         """Refuse further work; what was submitted is still done.

@@ -115,7 +115,9 @@ class AsyncIOScheduler(BaseScheduler):
         is_on_loop = self._is_on_loop()
         self._begin_shutdown()
         life = self._life
-        assert life is not None  # it was running
+        if life is None:  # in a forked process
+            self._finish_shutdown(False)
+            return
         if not is_on_loop:
             call_soon(life.loop, self._stop_timer)
             self._close(life, wait)
@@ -150,13 +152,19 @@ class AsyncIOScheduler(BaseScheduler):
 
     def _shutdown_executors(self, wait: bool) -> None:
         life = self._life
-        assert life is not None
+        if life is None:
+            super()._shutdown_executors(wait)
+            return
         for alias, executor in list(self._executors.items()):
             if executor not in life.ended_executors:
                 self._shutdown_executor(alias, executor, wait)
         # Executors that work on the loop do not wait themselves.
         while wait and life.can_be_waited_for and not self._engine.wait_idle(0.1):
             pass
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self._eventloop = self._life = self._timeout = None
 
     async def wait_closed(self) -> None:
         """Wait until the scheduler has been shut down; return at once if it was never started.

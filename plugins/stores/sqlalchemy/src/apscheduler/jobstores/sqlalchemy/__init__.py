@@ -31,7 +31,7 @@ from apscheduler.jobstores.contract import (
 from apscheduler.jobstores.sqlalchemy.claims import PAGE_SIZE, ClaimPass
 from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.records import read_record
-from apscheduler.jobstores.sqlalchemy.restore import Restorer
+from apscheduler.jobstores.sqlalchemy.restore import CACHE_SIZE, Restorer
 from apscheduler.jobstores.sqlalchemy.storage import Storage
 from apscheduler.jobstores.sqlalchemy.tables import to_datetime
 from apscheduler.nodes import Node
@@ -227,6 +227,8 @@ class SQLAlchemyJobStore(NativeJobStore):
             if taken is None:
                 raise
             raise ConflictingIdError(taken) from None
+        for job, row in zip(jobs[:CACHE_SIZE], rows, strict=False):
+            self._restorer.learn(job, row["job_state"])
 
     def _find_taken(self, ids: Sequence[str]) -> str | None:
         """Return the first of these identifiers that a job has, None if none has."""
@@ -385,6 +387,7 @@ class SQLAlchemyJobStore(NativeJobStore):
             {
                 "_id": run_id,
                 "_claim_id": claim.run_times.claim_id,
+                "_attempt": claim.run_times.attempt,
                 "available_at": claim.run_times[0].timestamp(),
                 "job_state": job_state,
             }

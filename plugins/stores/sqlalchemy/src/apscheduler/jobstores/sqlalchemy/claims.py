@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
     Connection,
     Integer,
+    Select,
     Table,
     and_,
     bindparam,
@@ -26,13 +29,19 @@ from apscheduler.jobstores.contract import (
     ClaimRequest,
     idle_runs,
     run_times_of,
-    running_runs,
+    started_times,
 )
-from apscheduler.jobstores.sqlalchemy.batches import Batch
 from apscheduler.jobstores.sqlalchemy.restore import Restorer
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
-from apscheduler.jobstores.sqlalchemy.tables import AnyRow, to_datetime, to_row, to_run
-from apscheduler.runs import Plan, Run, RunState
+from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.tables import (
+    AnyRow,
+    running_rows,
+    to_datetime,
+    to_row,
+    to_run,
+)
+from apscheduler.runs import Plan, Run, RunState, RunTimes
 
 # So many rows are read at a time, and their open claims counted in one query.
 PAGE_SIZE = 500
@@ -44,41 +53,40 @@ class ClaimStatements:
     def __init__(self, jobs: Table, runs: RunTable):
         c = jobs.c
         self.runs = runs
-        self._due = (
+        due = (
             select(c.id, c.next_run_time, c.job_state)
             .where(c.next_run_time <= bindparam("now"))
             .order_by(c.next_run_time, c.id)
             .limit(bindparam("size", type_=Integer))
         )
-        self._due_after = self._due.where(
-            or_(
-                c.next_run_time > bindparam("after_time"),
-                and_(
-                    c.next_run_time == bindparam("after_time"),
-                    c.id > bindparam("after_id"),
-                ),
-            )
+        following = or_(
+            c.next_run_time > bindparam("after_time"),
+            and_(
+                c.next_run_time == bindparam("after_time"), c.id > bindparam("after_id")
+            ),
+        )
+        self._due = Statement(due, ("now", "size"))
+        self._due_after = Statement(
+            due.where(following), ("now", "size", "after_time", "after_id")
         )
         chosen = c.id == bindparam("_id")
         moved = update(jobs).where(chosen).values(next_run_time=bindparam("time"))
-        self.move = Batch(moved, ("_id", "time"))
-        self.finish = Batch(delete(jobs).where(chosen), ("_id",))
-        self.first_job = select(func.min(c.next_run_time))
-        available_at = runs.runs.c.available_at
+        self.move = Statement(moved, ("time", "_id"))
+        self.finish = Statement(delete(jobs).where(chosen), ("_id",))
+        self._make_searches(c.next_run_time, runs.runs.c.available_at)
+
+    def _make_searches(
+        self, run_time: ColumnElement[Any], available_at: ColumnElement[Any]
+    ) -> None:
+        """Make what finds the earliest times."""
+        first_job = select(func.min(run_time))
         # The condition is what lets databases use the index, which leaves out runs that do not wait.
-        self.first_ready = select(func.min(available_at)).where(
-            available_at.is_not(None)
-        )
-        after = bindparam("after", type_=c.next_run_time.type)
-        self.next_job = self.first_job.where(c.next_run_time > after)
-        self.next_ready = self.first_ready.where(available_at > after)
-        # Of jobs and ready runs at once, where both are in one database.
-        self.first = select(
-            self.first_job.scalar_subquery(), self.first_ready.scalar_subquery()
-        )
-        self.next = select(
-            self.next_job.scalar_subquery(), self.next_ready.scalar_subquery()
-        )
+        first_ready = select(func.min(available_at)).where(available_at.is_not(None))
+        after: BindParameter[Any] = bindparam("after")
+        next_job = first_job.where(run_time > after)
+        next_ready = first_ready.where(available_at > after)
+        self._first = _Search(first_job, first_ready, ())
+        self._next = _Search(next_job, next_ready, ("after",))
 
     def read_due(
         self,
@@ -88,27 +96,37 @@ class ClaimStatements:
         limit: int,
     ) -> Sequence[AnyRow]:
         """Return due jobs, earliest first, that follow another one."""
-        values = {"now": timestamp, "size": limit}
         if after is None:
-            return connection.execute(self._due, values).all()
-        values |= {"after_time": after.next_run_time, "after_id": after.id}
-        return connection.execute(self._due_after, values).all()
+            return self._due.execute(connection, timestamp, limit).all()
+        values = (timestamp, limit, after.next_run_time, after.id)
+        return self._due_after.execute(connection, *values).all()
 
     def find_times(
         self, connection: Connection, runs: Connection, after: float | None
     ) -> tuple[float | None, float | None]:
         """Return the earliest run time of a job and of a ready run, of those later than ``after`` if given."""
-        values = {} if after is None else {"after": after}
+        if after is None:
+            return self._first.execute(connection, runs)
+        return self._next.execute(connection, runs, after)
+
+
+class _Search:
+    """Finds an earliest time of jobs and one of ready runs: at once, where both are in one database."""
+
+    def __init__(self, job: Select[Any], ready: Select[Any], names: Sequence[str]):
+        both = select(job.scalar_subquery(), ready.scalar_subquery())
+        self._both = Statement(both, names)
+        self._job = Statement(job, names)
+        self._ready = Statement(ready, names)
+
+    def execute(
+        self, connection: Connection, runs: Connection, *values: Any
+    ) -> tuple[float | None, float | None]:
         if connection is runs:
-            both = self.first if after is None else self.next
-            row = connection.execute(both, values).one()
+            row: AnyRow = self._both.execute(connection, *values).one()
             return row[0], row[1]
-        job, ready = (
-            (self.first_job, self.first_ready)
-            if after is None
-            else (self.next_job, self.next_ready)
-        )
-        return connection.scalar(job, values), runs.scalar(ready, values)
+        job = self._job.execute(connection, *values).scalar()
+        return job, self._ready.execute(runs, *values).scalar()
 
 
 @dataclass(slots=True)
@@ -154,10 +172,10 @@ class ClaimPass:
         self.timestamp = request.now.timestamp()
         self.batch = ClaimBatch()
         self._open: dict[str, int] = {}
-        self._moved: list[dict[str, Any]] = []
-        self._finished: list[dict[str, Any]] = []
+        self._moved: list[Values] = []
+        self._finished: list[Values] = []
         self._started: list[dict[str, Any]] = []
-        self._recorded: list[dict[str, Any]] = []
+        self._recorded: list[Values] = []
 
     @property
     def starts_runs(self) -> bool:
@@ -195,12 +213,10 @@ class ClaimPass:
                 self.connection, self.timestamp, after, size
             )
             self._count([row.id for row in rows])
-            for row in rows:
-                job = self.restorer.restore_due(
-                    row.id, row.job_state, row.next_run_time
-                )
+            for job_id, timestamp, data in rows:
+                job = self.restorer.restore_due(job_id, data, timestamp)
                 if job is not None:
-                    yield _Due(row.next_run_time, job, row.job_state)
+                    yield _Due(timestamp, job, data)
             if len(rows) < size:
                 return
             after = rows[-1]
@@ -238,12 +254,15 @@ class ClaimPass:
             return
         is_full = self._open[job.id] >= job.max_instances
         skipped = bool(plan.run_times) and is_full
-        runs: list[Run] = []
-        if plan.run_times and not skipped:
-            runs = running_runs(job, plan, self.alias, request.identity)
+        if skipped:
+            run_times = RunTimes()
+        else:
+            run_times = started_times(plan, request.identity)
+        if run_times:
             self._open[job.id] += 1
-        kept = due.data if job.on_lost == "retry" else None
-        self._recorded += [to_row(run, job, kept) for run in runs]
+            self._recorded += running_rows(
+                job, run_times, request.identity.node.id, due.data
+            )
         if (skipped or plan.missed or plan.coalesced) and job.history != 0:
             idle = idle_runs(
                 job, plan, skipped, self.alias, request.identity, request.now
@@ -251,16 +270,19 @@ class ClaimPass:
             self._recorded += [to_row(run, job, None) for run in idle]
         job.next_run_time = plan.next_run_time
         if plan.next_run_time is None:
-            self._finished.append({"_id": job.id})
+            self._finished.append((job.id,))
         else:
             time = plan.next_run_time.timestamp()
-            self._moved.append({"_id": job.id, "time": time})
+            self._moved.append((time, job.id))
             self.batch.more |= time <= self.timestamp
-        self.batch.claims.append(Claim(job, plan, run_times_of(runs), skipped))
+        self.batch.claims.append(Claim(job, plan, run_times, skipped))
 
     def _take_ready(self, ready: _Ready) -> None:
         job = ready.job
-        if self._open[job.id] >= job.max_instances or not self.request.accepts(job):
+        if self._open[job.id] >= job.max_instances:
+            self.batch.waiting = True
+            return
+        if not self.request.accepts(job):
             return
         self._open[job.id] += 1
         node = self.request.identity.node.id
@@ -276,9 +298,9 @@ class ClaimPass:
     def _write(self) -> None:
         statements = self.statements
         if self._moved:
-            statements.move.execute(self.connection, self._moved)
+            statements.move.execute_many(self.connection, self._moved)
         if self._finished:
-            statements.finish.execute(self.connection, self._finished)
+            statements.finish.execute_many(self.connection, self._finished)
         if self._started:
             statements.runs.start_ready(self.runs_connection, self._started)
         if self._recorded:

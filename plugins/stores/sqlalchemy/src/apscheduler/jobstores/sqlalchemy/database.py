@@ -3,7 +3,7 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,12 @@ class Database:
     def url(self) -> str:
         """Where the database is, without the password."""
         return self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def flavour(self) -> Hashable:
+        """What the text of a statement depends on."""
+        dialect = self.engine.dialect
+        return dialect.name, dialect.driver, dialect.paramstyle
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -14,8 +14,9 @@ from sqlalchemy import (
     update,
 )
 
-from apscheduler.jobstores.sqlalchemy.runs import RUNNING, RunTable
-from apscheduler.jobstores.sqlalchemy.tables import AnyRow, to_run
+from apscheduler.jobstores.sqlalchemy.runs import RunTable
+from apscheduler.jobstores.sqlalchemy.statements import Statement
+from apscheduler.jobstores.sqlalchemy.tables import NODE, RUNNING, AnyRow, to_run
 from apscheduler.nodes import LEASE_SECONDS, Node
 from apscheduler.runs import Run, RunState
 
@@ -26,11 +27,25 @@ class NodeTable:
     def __init__(self, nodes: Table, runs: RunTable):
         self.nodes = nodes
         self.runs = runs
-        self._renew = (
-            update(nodes)
-            .where(nodes.c.id == bindparam("_id"))
-            .values(expires_at=bindparam("expires_at"))
+        chosen = nodes.c.id == bindparam("_id")
+        renewed = update(nodes).values(expires_at=bindparam("expires_at"))
+        self._renew = Statement(renewed.where(chosen), ("expires_at", "_id"))
+        self._insert = Statement(insert(nodes), NODE)
+        self._drop = Statement(delete(nodes).where(chosen), ("_id",))
+        others = select(nodes).where(nodes.c.id != bindparam("_id"))
+        self._others = Statement(others, ("_id",))
+        c = runs.runs.c
+        unknown = (
+            select(c.node)
+            .distinct()
+            .where(
+                runs.is_open,
+                c.state == RUNNING,
+                c.node != bindparam("_id"),
+                c.node.not_in(select(nodes.c.id)),
+            )
         )
+        self._unknown = Statement(unknown, ("_id",))
         self._take = (
             update(runs.runs)
             .where(runs.runs.c.id == bindparam("_id"), runs.runs.c.state == RUNNING)
@@ -47,47 +62,30 @@ class NodeTable:
     def renew(self, connection: Connection, node: Node, expires_at: datetime) -> None:
         """Record that a node is alive."""
         timestamp = expires_at.timestamp()
-        renewed = connection.execute(
-            self._renew, {"_id": node.id, "expires_at": timestamp}
-        )
-        if not renewed.rowcount:
-            self._insert(connection, node, timestamp)
+        if not self._renew.execute(connection, timestamp, node.id).rowcount:
+            self._add(connection, node, timestamp)
 
-    def _insert(self, connection: Connection, node: Node, timestamp: float) -> None:
-        values = {"host": node.host, "boot": node.boot, "pid": node.pid}
-        connection.execute(
-            insert(self.nodes), {"id": node.id, "expires_at": timestamp} | values
-        )
+    def _add(self, connection: Connection, node: Node, timestamp: float) -> None:
+        values = (node.id, node.host, node.boot, node.pid, timestamp)
+        self._insert.execute(connection, *values)
 
     def drop(self, connection: Connection, node_ids: Sequence[str]) -> None:
         """Forget leases."""
-        connection.execute(delete(self.nodes).where(self.nodes.c.id.in_(node_ids)))
+        self._drop.execute_many(connection, [(node_id,) for node_id in node_ids])
 
     def find_dead(self, connection: Connection, me: Node, now: datetime) -> list[str]:
         """Return the nodes whose lease is over or whose process is gone."""
-        others = select(self.nodes).where(self.nodes.c.id != me.id)
         timestamp = now.timestamp()
         return [
             row.id
-            for row in connection.execute(others)
+            for row in self._others.execute(connection, me.id)
             if row.expires_at < timestamp
             or Node(row.id, row.host, row.boot, row.pid).is_gone()
         ]
 
     def find_unknown(self, connection: Connection, me: Node) -> list[str]:
         """Return the owners of open runs that have no lease."""
-        c = self.runs.runs.c
-        owners = (
-            select(c.node)
-            .distinct()
-            .where(
-                self.runs.is_open,
-                c.state == RUNNING,
-                c.node != me.id,
-                c.node.not_in(select(self.nodes.c.id)),
-            )
-        )
-        return list(connection.execute(owners).scalars())
+        return list(self._unknown.execute(connection, me.id).scalars())
 
     def give_leases(
         self, connection: Connection, me: Node, node_ids: Sequence[str], now: datetime
@@ -96,7 +94,7 @@ class NodeTable:
         unknown = set(node_ids).intersection(self.find_unknown(connection, me))
         for node_id in sorted(unknown):
             node = Node(node_id, "", "", 0)
-            self._insert(connection, node, now.timestamp() + LEASE_SECONDS)
+            self._add(connection, node, now.timestamp() + LEASE_SECONDS)
 
     def take_runs(
         self,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from inspect import ismethod
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -114,12 +115,27 @@ class Restorer:
         self._failures.pop(run_id, None)
         return job
 
+    def learn(self, job: Job, data: bytes) -> None:
+        """Remember what was just written of a job, so that it need not be unpickled while others wait for a claim."""
+        # The object of a method becomes an argument, and nobody expects another one to be made now.
+        if self._loads is None or ismethod(job.func):
+            return
+        if not _are_immutable(job.args, job.kwargs):
+            return
+        try:
+            state = self._loads(data)
+            is_shared = _are_immutable(state["args"], state["kwargs"])
+        except Exception:  # whoever claims the job says so
+            return
+        if is_shared:
+            self._remember(job.id, _Known(data, state, is_copied=False))
+
     def retry_delay(self) -> float | None:
         """Return in how many seconds the first job that was set aside is to be tried again."""
-        if not self._failures:
-            return None
-        retry_at = min(failure.retry_at for failure in list(self._failures.values()))
-        return max(0.0, retry_at - time.monotonic())
+        now = time.monotonic()
+        times = [failure.retry_at for failure in list(self._failures.values())]
+        # One whose time has come was tried again by now, or is not due any more.
+        return min((time - now for time in times if time > now), default=None)
 
     def error_of(self, job_id: str, data: bytes) -> Exception | None:
         """Return why the job could not be restored when that was last tried."""
@@ -141,9 +157,7 @@ class Restorer:
         known = self._known.get(job_id)
         if known is None or known.data != data:
             state = self._loads(data)
-            is_shared = _is_immutable(state["args"]) and all(
-                _is_immutable(value) for value in state["kwargs"].values()
-            )
+            is_shared = _are_immutable(state["args"], state["kwargs"])
             known = _Known(data, state, not is_shared)
             if is_shared or _is_plain((state["args"], state["kwargs"])):
                 self._remember(job_id, known)
@@ -204,6 +218,11 @@ def set_next_run_time(job: Job, timestamp: float | None) -> None:
         stored.tzinfo if stored is not None else getattr(job.trigger, "timezone", None)
     )
     job.next_run_time = to_datetime(timestamp).astimezone(zone or UTC)
+
+
+def _are_immutable(args: Any, kwargs: Any) -> bool:
+    """Return whether several copies of a job may have the same arguments, and the one dict of them a flat copy."""
+    return _is_immutable(args) and all(map(_is_immutable, kwargs.values()))
 
 
 def _is_immutable(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Statements on the table of runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,16 +24,24 @@ from sqlalchemy import (
 )
 
 from apscheduler.job import Job
-from apscheduler.jobstores.sqlalchemy.batches import Batch
-from apscheduler.jobstores.sqlalchemy.tables import ROW, AnyRow, to_row, to_run
+from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.tables import (
+    ROW,
+    RUNNING,
+    AnyRow,
+    to_row,
+    to_run,
+)
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 from apscheduler.util import datetime_to_utc_timestamp
 
 # So many finished runs are deleted in one transaction: others do not wait for long.
 PRUNE_BATCH = 500
 
+# Asking for the open claims of more jobs than this costs more than reading all that are open: executors hold few.
+MAX_LISTED = 100
+
 READY = RunState.READY.value
-RUNNING = RunState.RUNNING.value
 
 # Columns that are no attributes of a run, and those that its end writes.
 INTERNAL = frozenset(("max_attempts", "job_state", "history"))
@@ -51,7 +60,7 @@ class RunTable:
         self.is_open = c.finished_at.is_(None)
         is_running = and_(self.is_open, c.state == RUNNING)
         self.record = [column for column in c if column.name not in INTERNAL]
-        self._insert = Batch(insert(runs), ROW)
+        self._insert = Statement(insert(runs), ROW)
         owned = and_(
             c.id == bindparam("_id"),
             c.node == bindparam("_node"),
@@ -62,19 +71,24 @@ class RunTable:
         ended = update(runs).where(owned)
         outcome: dict[str, Any] = {name: bindparam(name) for name in OUTCOME}
         outcome["job_state"] = null()
-        self._complete = Batch(ended.values(outcome), (*key, *OUTCOME))
-        self._forget = Batch(delete(runs).where(owned), key)
-        self._count = (
+        self._complete = Statement(ended.values(outcome), (*OUTCOME, *key))
+        self._forget = Statement(delete(runs).where(owned), key)
+        counted = (
             select(c.job_id, func.count(distinct(c.claim_id)))
-            .where(is_running, c.job_id.in_(bindparam("job_ids", expanding=True)))
+            .where(is_running)
             .group_by(c.job_id)
         )
+        self._count_all = Statement(counted)
+        chosen = c.job_id.in_(bindparam("job_ids", expanding=True))
+        self._count = counted.where(chosen)
         self._hand_back = (
             update(runs)
             .where(
                 c.id == bindparam("_id"),
                 c.state == RUNNING,
                 c.claim_id == bindparam("_claim_id"),
+                # Or somebody has taken the run over, and started it again.
+                c.attempt == bindparam("_attempt"),
             )
             .values(
                 state=READY,
@@ -83,20 +97,21 @@ class RunTable:
                 job_state=bindparam("job_state"),
             )
         )
-        self._ready = (
+        ready = (
             select(*self.record, c.job_state)
             .where(c.available_at <= bindparam("now"), c.state == READY)
             .order_by(c.available_at, c.id)
             .limit(bindparam("size", type_=Integer))
         )
-        self._ready_after = self._ready.where(
-            or_(
-                c.available_at > bindparam("after_time"),
-                and_(
-                    c.available_at == bindparam("after_time"),
-                    c.id > bindparam("after_id"),
-                ),
-            )
+        following = or_(
+            c.available_at > bindparam("after_time"),
+            and_(
+                c.available_at == bindparam("after_time"), c.id > bindparam("after_id")
+            ),
+        )
+        self._ready = Statement(ready, ("now", "size"))
+        self._ready_after = Statement(
+            ready.where(following), ("now", "size", "after_time", "after_id")
         )
         self._start = (
             update(runs)
@@ -109,9 +124,9 @@ class RunTable:
             )
         )
 
-    def insert(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows made by ``to_row``."""
-        self._insert.execute(connection, rows)
+    def insert(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Add rows made by ``to_row`` and ``running_rows``."""
+        self._insert.execute_many(connection, rows)
 
     def complete(
         self, connection: Connection, completions: Sequence[Completion]
@@ -120,16 +135,21 @@ class RunTable:
         kept = [_outcome(outcome) for outcome in completions if outcome.keep]
         dropped = [_key(outcome) for outcome in completions if not outcome.keep]
         if kept:
-            self._complete.execute(connection, kept)
+            self._complete.execute_many(connection, kept)
         if dropped:
-            self._forget.execute(connection, dropped)
+            self._forget.execute_many(connection, dropped)
 
     def count_claims(
         self, connection: Connection, job_ids: Sequence[str]
     ) -> dict[str, int]:
         """Return how many claims are open, of each of these jobs that has any."""
-        rows = connection.execute(self._count, {"job_ids": job_ids})
-        return {row[0]: row[1] for row in rows}
+        rows: Any  # of any length, see AnyRow
+        if len(job_ids) > MAX_LISTED:
+            rows = self._count_all.execute(connection)
+        else:
+            rows = connection.execute(self._count, {"job_ids": job_ids})
+        wanted = frozenset(job_ids)
+        return {row[0]: row[1] for row in rows if row[0] in wanted}
 
     def read_ready(
         self,
@@ -139,11 +159,10 @@ class RunTable:
         limit: int,
     ) -> Sequence[AnyRow]:
         """Return ready runs that are available, those waiting longest first, that follow another one."""
-        values = {"now": timestamp, "size": limit}
         if after is None:
-            return connection.execute(self._ready, values).all()
-        values |= {"after_time": after.available_at, "after_id": after.id}
-        return connection.execute(self._ready_after, values).all()
+            return self._ready.execute(connection, timestamp, limit).all()
+        values = (timestamp, limit, after.available_at, after.id)
+        return self._ready_after.execute(connection, *values).all()
 
     def start_ready(
         self, connection: Connection, rows: Sequence[dict[str, Any]]
@@ -155,14 +174,12 @@ class RunTable:
         self, connection: Connection, job: Job, run: Run, job_state: bytes
     ) -> None:
         """Add a run that waits to be claimed."""
-        row = to_row(run, job, job_state)
-        row["state"] = READY
-        if row["available_at"] is None:
-            row["available_at"] = row["scheduled_time"]
-        self.insert(connection, [row])
+        available_at = run.available_at or run.scheduled_time
+        ready = replace(run, state=RunState.READY, available_at=available_at)
+        self.insert(connection, [to_row(ready, job, job_state)])
 
     def hand_back(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Make running runs ready: ``_id``, ``_claim_id``, ``available_at`` and ``job_state`` of each."""
+        """Make running runs ready: ``_id``, ``_claim_id``, ``_attempt``, ``available_at`` and ``job_state`` of each."""
         connection.execute(self._hand_back, rows)
 
     def get_runs(
@@ -246,24 +263,20 @@ class RunTable:
         return result.rowcount
 
 
-def _key(completion: Completion) -> dict[str, Any]:
-    return {
-        "_id": completion.run_id,
-        "_node": completion.node,
-        "_attempt": completion.attempt,
-    }
+def _key(completion: Completion) -> Values:
+    return completion.run_id, completion.node, completion.attempt
 
 
-def _outcome(completion: Completion) -> dict[str, Any]:
+def _outcome(completion: Completion) -> Values:
     started_at = completion.started_at
-    return {
-        "_id": completion.run_id,
-        "_node": completion.node,
-        "_attempt": completion.attempt,
-        "state": completion.state.value,
-        "started_at": None if started_at is None else started_at.timestamp(),
-        "finished_at": completion.finished_at.timestamp(),
-        "duration": completion.duration,
-        "exception": completion.exception,
-        "traceback": completion.traceback,
-    }
+    return (
+        completion.state.value,
+        None if started_at is None else started_at.timestamp(),
+        completion.finished_at.timestamp(),
+        completion.duration,
+        completion.exception,
+        completion.traceback,
+        completion.run_id,
+        completion.node,
+        completion.attempt,
+    )

@@ -1,7 +1,8 @@
 """Where the store keeps its tables: jobs always in the database, runs beside them where that is possible."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from sqlalchemy import Connection, MetaData, inspect
 
@@ -14,6 +15,17 @@ from apscheduler.jobstores.sqlalchemy.tables import (
     nodes_table,
     runs_table,
 )
+
+
+@lru_cache(maxsize=32)
+def _statements(
+    tablename: str, schema: str | None, runs_schema: str | None, *flavours: Hashable
+) -> tuple[RunTable, NodeTable, ClaimStatements]:
+    """Return what all stores have in common whose tables have the same names, in databases of the same flavours."""
+    metadata = MetaData()
+    runs = RunTable(runs_table(tablename, metadata, runs_schema))
+    nodes = NodeTable(nodes_table(tablename, metadata, runs_schema), runs)
+    return runs, nodes, ClaimStatements(jobs_table(tablename, metadata, schema), runs)
 
 
 class Storage:
@@ -31,9 +43,12 @@ class Storage:
     def _use_runs(self, metadata: MetaData, schema: str | None) -> None:
         self.runs_table = runs_table(self._tablename, metadata, schema)
         self.nodes_table = nodes_table(self._tablename, metadata, schema)
-        self.runs = RunTable(self.runs_table)
-        self.nodes = NodeTable(self.nodes_table, self.runs)
-        self.claims = ClaimStatements(self.jobs_table, self.runs)
+        self.runs, self.nodes, self.claims = _statements(
+            self._tablename,
+            self.jobs_table.schema,
+            self.runs_table.schema,
+            *(self.database.flavour, self.runs_database.flavour),
+        )
 
     @contextmanager
     def write_all(self) -> Iterator[tuple[Connection, Connection]]:

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from apscheduler.job import Job
-from apscheduler.runs import Run, RunState
+from apscheduler.runs import Run, RunState, RunTimes
 from apscheduler.util import utc_timestamp_to_datetime
 
 # A row of any of the tables: how its type is written depends on the release of SQLAlchemy.
@@ -98,7 +98,9 @@ def _qualified(table: Table) -> str:
     return f"{table.schema}_{table.name}" if table.schema else table.name
 
 
-# What ``to_row`` gives.
+RUNNING = RunState.RUNNING.value
+
+# What ``to_row`` and ``running_rows`` give, in this order.
 ROW = (
     *("id", "job_id", "state", "scheduled_time", "first_time", "count", "claim_id"),
     *("node", "attempt", "available_at", "finished_at"),
@@ -106,28 +108,52 @@ ROW = (
 )
 
 
-def to_row(run: Run, job: Job, job_state: bytes | None) -> dict[str, Any]:
-    """Return what to insert for a run; every run gives the same keys."""
+# A lease, in the order of its columns.
+NODE = ("id", "host", "boot", "pid", "expires_at")
+
+
+def to_row(run: Run, job: Job, job_state: bytes | None) -> tuple[Any, ...]:
+    """Return what to insert for a run."""
     first_time, available_at, finished_at = (
         None if time is None else time.timestamp()
         for time in (run.first_time, run.available_at, run.finished_at)
     )
-    return {
-        "id": run.id,
-        "job_id": run.job_id,
-        "state": run.state.value,
-        "scheduled_time": run.scheduled_time.timestamp(),
-        "first_time": first_time,
-        "count": run.count,
-        "claim_id": run.claim_id,
-        "node": run.node,
-        "attempt": run.attempt,
-        "available_at": available_at,
-        "finished_at": finished_at,
-        "max_attempts": job.max_attempts if job.on_lost == "retry" else None,
-        "job_state": job_state,
-        "history": job.history,
-    }
+    return (
+        *(run.id, run.job_id, run.state.value, run.scheduled_time.timestamp()),
+        *(first_time, run.count, run.claim_id, run.node, run.attempt),
+        *(available_at, finished_at),
+        *(job.max_attempts if job.on_lost == "retry" else None, job_state, job.history),
+    )
+
+
+def running_rows(
+    job: Job, run_times: RunTimes, node: str, job_state: bytes
+) -> list[tuple[Any, ...]]:
+    """Return what to insert for the runs that a claim starts, without making a record of each."""
+    claim_id, attempt = run_times.claim_id, run_times.attempt
+    job_id, history, state = job.id, job.history, RUNNING
+    max_attempts, kept = None, None
+    if job.on_lost == "retry":
+        max_attempts, kept = job.max_attempts, job_state
+    return [
+        (
+            run_id,
+            job_id,
+            state,
+            run_time.timestamp(),
+            None,
+            1,
+            claim_id,
+            node,
+            attempt,
+            None,
+            None,
+            max_attempts,
+            kept,
+            history,
+        )
+        for run_id, run_time in zip(run_times.run_ids, run_times, strict=True)
+    ]
 
 
 def to_run(row: AnyRow, alias: str | None) -> Run:

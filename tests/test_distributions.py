@@ -66,8 +66,10 @@ ROOMS = [
         "apscheduler.completions",
         "apscheduler.drivers",
         "apscheduler.engine",
+        "apscheduler.housekeeping",
         "apscheduler.leases",
         "apscheduler.outcomes",
+        "apscheduler.selection",
     },
     {
         "apscheduler.declarations",

@@ -641,7 +641,7 @@ def test_who_was_asleep_like_everybody_gives_others_time_to_renew_their_leases(
     monkeypatch.setattr(scheduler, "_default_clock", clock)
     awake = time.monotonic()
     stand_in = SimpleNamespace(monotonic=lambda: awake)
-    monkeypatch.setattr("apscheduler.drivers.time", stand_in)
+    monkeypatch.setattr("apscheduler.housekeeping.time", stand_in)
     scheduler.start()
     scheduler._process_jobs()
     assert looked == [T0]

@@ -1,75 +1,50 @@
 """What a scheduler does with one store in a pass: ask, plan, claim, dispatch, complete."""
 
 import random
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from apscheduler import planning
 from apscheduler.completions import CompletionBuffer
 from apscheduler.events import (
     EVENT_JOB_EXECUTED,
     EVENT_JOB_LOST,
     EVENT_JOB_MISSED,
-    EVENT_JOB_UNAVAILABLE,
     EVENT_JOBSTORE_FAILED,
     EVENT_JOBSTORE_RECOVERED,
     JobExecutionEvent,
     JobstoreFailureEvent,
-    JobUnavailableEvent,
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor
-from apscheduler.hooked import get_hooks
+from apscheduler.housekeeping import Housekeeper
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.jobstores.contract import (
-    MAX_RUN_AGE,
-    MAX_RUNS_PER_JOB,
     Claim,
     ClaimBatch,
     ClaimRequest,
     NativeJobStore,
 )
 from apscheduler.leases import LeaseKeeper
-from apscheduler.nodes import RENEW_SECONDS
-from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
+from apscheduler.runs import Completion, Plan, RunState, RunTimes
+from apscheduler.selection import Selection
 
 if TYPE_CHECKING:
     from apscheduler.engine import Engine
 
-# At most so many jobs are claimed in one step, and so many steps made in one pass before others get their turn.
-BATCH_SIZE = 500
+# So many steps are made in one pass before others get their turn.
 MAX_ROUNDS = 20
 
 # A run whose job fires again within this time must be recorded before, or it would count as still going on.
 URGENT = timedelta(milliseconds=50)
-
-LOOK_FOR_THE_DEAD = timedelta(seconds=5)
-LOOK_AGAIN = timedelta(seconds=1)
-PRUNE = timedelta(seconds=60)
-MAX_HOLD = timedelta(minutes=10)
-
-# So many runs are looked at for those that this node does not know to be its own.
-MAX_RECOVERED = 10_000
 
 STATES = {
     EVENT_JOB_EXECUTED: RunState.SUCCEEDED,
     EVENT_JOB_MISSED: RunState.MISSED,
     EVENT_JOB_LOST: RunState.LOST,
 }
-
-
-@dataclass(slots=True)
-class _Hold:
-    """A job that this node cannot run at present."""
-
-    run_time: datetime | None
-    retry_at: datetime
-    pause: timedelta
 
 
 class _OpenRun(NamedTuple):
@@ -101,31 +76,20 @@ class StoreDriver:
         self.lease: LeaseKeeper | None = None
         self.is_closing = False
         self._open: dict[str, _OpenRun] = {}
-        self._holds: dict[str, _Hold] = {}
-        # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
-        self._in_parts: set[str] = set()
-        self._has_rest = False
+        self.selection = Selection(self)
+        self.housekeeper = Housekeeper(self)
         # Whether ready runs wait for a run of their job to end: its outcome wakes the loop.
         self._has_waiting = False
         # Whether what was claimed is being handed out: those runs are not among the open ones yet.
         self._is_dispatching = False
         self.is_removed = False
-        # Whether a claim has failed: the store may have carried it out and only its answer got lost.
-        self._is_unsure = False
         # The thread that makes a pass while it is in the store, where it may hold locks.
         self.thread_in_store: int | None = None
-        self._capacities: dict[str, int] = {}
         # Runs that shutting down has kept from starting: handed back when the store is closed.
         self._unstarted: list[Claim] = []
         self._retry_store_at: datetime | None = None
-        self._next_search = self._next_prune = datetime.min.replace(tzinfo=UTC)
-        # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
-        self._ahead: float | None = None
-        self._now = self._patient_until = self._next_search
-        self._events: list[SchedulerEvent] = []
-        if (
-            store is not raw_store
-        ):  # an adapter is linked, also to a store that is already at work
+        if store is not raw_store:
+            # An adapter is linked, also to a store that is already at work.
             store._scheduler, store._alias = self.scheduler, alias
 
     def start(self) -> None:
@@ -135,9 +99,8 @@ class StoreDriver:
             self._settle_accounts()
             self.store.shutdown()
         self.store.start(self.scheduler, self.alias)
-        self._holds.clear()
-        # Not among the first things that a program waits for.
-        self._next_prune = self.scheduler._clock.now() + PRUNE * random.uniform(0.2, 1)
+        self.selection.release_holds()
+        self.housekeeper.start(self.scheduler._clock.now())
         if self.store.shareable and self.store.keeps_runs:
             self.lease = LeaseKeeper(
                 self.store,
@@ -178,6 +141,14 @@ class StoreDriver:
         """Whether others might miss this node: its runs go on, or the store does not know yet how they ended."""
         return bool(self._open) or self._is_dispatching or self.completions.has_pending
 
+    def knows_run(self, run_id: str) -> bool:
+        """Return whether the outcome of this run is awaited."""
+        return run_id in self._open
+
+    def has_open_runs(self, job_id: str) -> bool:
+        """Return whether runs of this job are going on here."""
+        return any(run.job.id == job_id for run in list(self._open.values()))
+
     def has_runs_besides(self, run_ids: frozenset[str]) -> bool:
         """Return whether runs of this store are going on, other than these."""
         opened = self._open
@@ -187,22 +158,6 @@ class StoreDriver:
     def is_busy(self) -> bool:
         """Whether runs of this store are going on."""
         return bool(self._open)
-
-    def is_held(self, job: Job, now: datetime) -> bool:
-        """Return whether the job was found to be one that cannot be run here at present."""
-        hold = self._holds.get(job.id)
-        return (
-            hold is not None
-            and hold.run_time == job.next_run_time
-            and now < hold.retry_at <= now + hold.pause  # the clock may be set back
-        )
-
-    def release_holds(self, job_id: str | None = None) -> None:
-        """Try again what could not be run, since something has changed."""
-        if job_id is None:
-            self._holds.clear()
-        else:
-            self._holds.pop(job_id, None)
 
     def run_pass(self, now: datetime) -> tuple[datetime | None, list[SchedulerEvent]]:
         """Make a pass over this store; whatever it raises delays only this store.
@@ -238,9 +193,9 @@ class StoreDriver:
         self, now: datetime, events: list[SchedulerEvent]
     ) -> datetime | None:
         """Claim and dispatch until nothing more is due, or nothing more can be started."""
-        self._housekeep(now)
+        self.housekeeper.keep(now)
         for _ in range(MAX_ROUNDS):
-            limit = self._look_for_capacity()
+            limit = self.selection.look_for_capacity()
             if not limit:
                 self.completions.flush()
                 return self._poll_time(now)  # a slot that becomes free wakes the loop
@@ -259,11 +214,12 @@ class StoreDriver:
             batch, has_ended = self._claim(now, limit)
             self._dispatch(batch.claims, events)
             if any(claim.skipped for claim in batch.claims):
-                # The run that was in the way may be one of the dead.
-                self._next_search = min(self._next_search, now + LOOK_AGAIN)
+                self.housekeeper.look_soon(now)
         finally:
             self._is_dispatching = False
-        return batch, (batch.more and bool(batch.claims)) or self._has_rest or has_ended
+        return batch, (
+            batch.more and bool(batch.claims)
+        ) or self.selection.has_rest or has_ended
 
     def _claim(self, now: datetime, limit: int) -> tuple[ClaimBatch, bool]:
         """Take what is due, and with it the lease on what that starts.
@@ -271,7 +227,7 @@ class StoreDriver:
         :return: what was claimed, and whether a run has ended meanwhile for which ready runs wait
         """
         lease, held_until = self.lease, None
-        self._has_rest = False
+        self.selection.begin(now)
         with self.completions.writing:
             request = self._make_request(now, limit)
             if lease is not None:
@@ -281,40 +237,34 @@ class StoreDriver:
                 batch = self.store.claim(request)
             except BaseException:
                 self.completions.give_back(list(request.completions))
-                self._is_unsure = self.store.keeps_runs
+                self.housekeeper.is_unsure = self.store.keeps_runs
                 raise
             finally:
                 self.thread_in_store = None
             # In this order: an outcome from here on wakes the loop, and one from before is still there to be seen.
             self._has_waiting = batch.waiting
             has_ended = batch.waiting and self.completions.has_pending
-        self._tell()
+        self.selection.tell()
         starts_runs = lease is not None and any(c.run_times for c in batch.claims)
         if lease is not None and held_until is not None and starts_runs:
             lease.granted(held_until)
         return batch, has_ended
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
-        self._now = now
         return ClaimRequest(
             now,
             limit,
-            self._plan,
+            self.selection.plan,
             self.engine.identity,
             self.completions.take(),
-            self._accepts,
+            self.selection.accepts,
         )
 
     def _earliest(
         self, next_run_time: datetime | None, now: datetime
     ) -> datetime | None:
         times = [next_run_time, self._poll_time(now)]
-        for job_id, hold in list(self._holds.items()):
-            # One whose time has come is left over: the job is gone, not due any more, or waits for an executor.
-            if hold.retry_at > now:
-                times.append(hold.retry_at)
-            elif hold.retry_at + MAX_HOLD < now:
-                self._holds.pop(job_id, None)
+        times += self.selection.retry_times(now)
         return min((time for time in times if time is not None), default=None)
 
     def _poll_time(self, now: datetime) -> datetime | None:
@@ -324,100 +274,6 @@ class StoreDriver:
         return now + timedelta(seconds=self.store.poll_interval) * random.uniform(
             0.8, 1.0
         )
-
-    # Planning: called by the store while it claims
-
-    def _look_for_capacity(self) -> int:
-        """Note how many runs each executor would start, and return how many that is in all, or a batch."""
-        self._capacities = {}
-        for alias, executor in list(self.scheduler._executors.items()):
-            # One that still has enough is left alone: a few jobs at a time would cost as much as many.
-            capacity: Any = executor.capacity() if executor.wants_more() else 0
-            self._capacities[alias] = (
-                capacity if isinstance(capacity, int) else BATCH_SIZE
-            )
-        if not self._capacities:
-            return BATCH_SIZE
-        total = sum(self._capacities.values())
-        if not total:
-            self.engine.starved.update(self._capacities)
-        return min(BATCH_SIZE, total)
-
-    def _accepts(self, job: Job) -> bool:
-        """Whether a run of the job can be started now."""
-        if self.engine.stopping or self.is_removed:
-            return False
-        if self._holds and self.is_held(job, self._now):
-            return False
-        left = self._capacities.get(job.executor)
-        if left is None:
-            try:
-                self.scheduler._lookup_executor(job.executor)
-            except KeyError as exc:
-                self._hold(job, exc, "its executor is not known here")
-                return False
-            left = self._capacities[job.executor] = BATCH_SIZE
-        if left <= 0:
-            self.engine.starved.add(job.executor)
-            return False
-        self._capacities[job.executor] = left - 1
-        return True
-
-    def _plan(self, job: Job) -> Plan | None:
-        """Say what to do about a due job; None: not now."""
-        if not self._accepts(job):
-            return None
-        now = self._now
-        try:
-            if type(job) is not Job:
-                return planning.plan_by_run_times(
-                    job, now.astimezone(self.scheduler.timezone)
-                )
-            if job.next_run_time is None or job.next_run_time > now:
-                return None
-            if job.id in self._in_parts and self._has_open_runs(job.id):
-                return None
-            plan = planning.plan(job, now)
-        except Exception as exc:
-            self._hold(job, exc, "its trigger failed")
-            return None
-        if plan.next_run_time is not None and plan.next_run_time <= now:
-            self._in_parts.add(job.id)
-            self._has_rest = True
-        elif self._in_parts:
-            self._in_parts.discard(job.id)
-        if self._holds:
-            self._holds.pop(job.id, None)
-        return plan
-
-    def _has_open_runs(self, job_id: str) -> bool:
-        return any(run.job.id == job_id for run in list(self._open.values()))
-
-    def _hold(self, job: Job, exc: Exception, reason: str) -> None:
-        """Leave a job that cannot be run alone for a while; the pass goes on without it."""
-        before = self._holds.get(job.id)
-        known = before is not None and before.run_time == job.next_run_time
-        if known and before is not None:
-            pause = min(2 * before.pause, MAX_HOLD)
-        else:
-            pause = timedelta(seconds=self.scheduler.jobstore_retry_interval)
-            self.scheduler._logger.error(
-                'Job "%s" cannot be run at present and stays in job store %r: %s: %s',
-                job,
-                self.alias,
-                reason,
-                exc,
-            )
-            self._events.append(
-                JobUnavailableEvent(EVENT_JOB_UNAVAILABLE, job.id, self.alias, exc)
-            )
-        self._holds[job.id] = _Hold(job.next_run_time, self._now + pause, pause)
-
-    def _tell(self) -> None:
-        """Dispatch what was noticed while the store may have held a lock."""
-        events, self._events = self._events, []
-        for event in events:
-            self.scheduler._dispatch_event(event)
 
     # Dispatch
 
@@ -488,7 +344,7 @@ class StoreDriver:
         self.record(completion, again is not None and again < now + URGENT)
         if self.engine.observed:
             self.engine.outcomes.observe(self.alias, event, completion, opened.run_time)
-        if self._has_waiting or event.job_id in self._in_parts:
+        if self._has_waiting or event.job_id in self.selection.in_parts:
             self.scheduler.wakeup()
         self._close_if_last()
         return True
@@ -559,81 +415,6 @@ class StoreDriver:
             if run.job.id == event.job_id and run.run_time == event.scheduled_run_time:
                 return run_id
         return None
-
-    # Housekeeping
-
-    def _housekeep(self, now: datetime) -> None:
-        """Take over from dead nodes and forget old runs, now and then."""
-        if self._is_unsure:
-            self._recover_claims(now)
-            self._is_unsure = False
-        # A time that is too far ahead is from before the clock was set back.
-        soon = now + 2 * LOOK_FOR_THE_DEAD
-        if self._has_jumped(now):
-            self._patient_until = now + LOOK_FOR_THE_DEAD * 1.5
-        if self.lease is not None and not (
-            now < self._next_search <= soon or now < self._patient_until <= soon
-        ):
-            self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
-            taken = self.store.take_over(self.engine.identity.node, now)
-            self._report_lost(taken)
-        if self.store.keeps_runs and not (now < self._next_prune <= now + 2 * PRUNE):
-            self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
-            if self.store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now):
-                self._next_prune = now + PRUNE / 10  # there may be more
-
-    def _has_jumped(self, now: datetime) -> bool:
-        """Return whether the clock was set forward, or the machine slept, since this was asked last.
-
-        The leases of others look as if they were over, then: who is alive renews them before the next search.
-        """
-        if self.scheduler._clock is not self.scheduler._default_clock:
-            return False
-        before, self._ahead = self._ahead, now.timestamp() - time.monotonic()
-        return before is not None and self._ahead - before > RENEW_SECONDS
-
-    def _recover_claims(self, now: datetime) -> None:
-        """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it."""
-        self.completions.flush()  # what has ended is not going on
-        running = RunFilter(states=frozenset([RunState.RUNNING]))
-        node = self.engine.identity.node.id
-        for run in self.store.get_runs(running, MAX_RECOVERED):
-            if run.node != node or run.id in self._open:
-                continue
-            stored = self.store.read_job(run.job_id)
-            if stored is None:  # it was the last run of its job
-                run.state, run.finished_at = RunState.LOST, now
-                outcome = Completion(
-                    run.id, run.job_id, node, run.attempt, run.state, now
-                )
-                self.record(outcome)
-                self._report_lost(
-                    [run],
-                    "The last run of job %r (%s) was not started: the job store failed while it was claimed%s",
-                )
-                continue
-            times = RunTimes([run.scheduled_time], (run.id,), run.claim_id, run.attempt)
-            again = stored.job.next_run_time
-            plan = Plan([run.scheduled_time], again)
-            self.store.hand_back([Claim(stored.job, plan, times)])
-
-    def _report_lost(
-        self,
-        taken: Iterable[Run],
-        reason: str = "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s",
-    ) -> None:
-        for run in taken:
-            again = "; it runs again" if run.state is RunState.READY else ""
-            self.scheduler._logger.error(reason, run.job_id, run.scheduled_time, again)
-            event = JobExecutionEvent(
-                EVENT_JOB_LOST, run.job_id, self.alias, run.scheduled_time
-            )
-            event.run_id, event.attempt = run.id, run.attempt
-            self.scheduler._dispatch_event(event)
-            if self.engine.observed:
-                get_hooks().notify(
-                    "apscheduler_run_lost", scheduler=self.scheduler, run=run
-                )
 
 
 def _claim_again(run_id: str, run: _OpenRun) -> Claim:

@@ -212,7 +212,7 @@ class Engine:
     def release_holds(self) -> None:
         """Try again what could not be run, since an executor was added."""
         for driver in list(self.drivers.values()):
-            driver.release_holds()
+            driver.selection.release_holds()
 
     def stop(self) -> None:
         """Claim nothing from here on, and let a pass that is under way come to its end."""

@@ -141,7 +141,7 @@ def _find_due(driver: StoreDriver, now: datetime) -> str | None:
     next_run_time = store.get_next_run_time()
     if next_run_time is not None and next_run_time <= now:
         for job in store.get_due_jobs(now):
-            if not driver.is_held(job, now):
+            if not driver.selection.is_held(job, now):
                 return f'job "{job}" is due {where}'
     for run in store.get_runs(READY, MANY_RUNS):
         if (run.available_at or run.scheduled_time) <= now:

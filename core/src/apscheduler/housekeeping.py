@@ -1,0 +1,116 @@
+"""What a scheduler does in a store now and then: take over from the dead, find its own lost claims, forget old runs."""
+
+import random
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from apscheduler.events import EVENT_JOB_LOST, JobExecutionEvent
+from apscheduler.hooked import get_hooks
+from apscheduler.jobstores.contract import MAX_RUN_AGE, MAX_RUNS_PER_JOB, Claim
+from apscheduler.nodes import RENEW_SECONDS
+from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
+
+if TYPE_CHECKING:
+    from apscheduler.drivers import StoreDriver
+
+LOOK_FOR_THE_DEAD = timedelta(seconds=5)
+LOOK_AGAIN = timedelta(seconds=1)
+PRUNE = timedelta(seconds=60)
+
+# So many runs are looked at for those that this node does not know to be its own.
+MAX_RECOVERED = 10_000
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+DIED = "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s"
+NOT_STARTED = "The last run of job %r (%s) was not started: the job store failed while it was claimed%s"
+
+
+class Housekeeper:
+    """Keeps one store tidy, as part of the passes over it.
+
+    :ivar is_unsure: whether a claim has failed: the store may have carried it out and only its answer got lost
+    """
+
+    def __init__(self, driver: "StoreDriver"):
+        self._driver = driver
+        self._scheduler = driver.scheduler
+        self.is_unsure = False
+        self._next_search = self._next_prune = self._patient_until = LONG_AGO
+        # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
+        self._ahead: float | None = None
+
+    def start(self, now: datetime) -> None:
+        """Put off what is not among the first things that a program waits for."""
+        self._next_prune = now + PRUNE * random.uniform(0.2, 1)
+
+    def look_soon(self, now: datetime) -> None:
+        """Look for dead nodes soon: a run that is in the way may be one of theirs."""
+        self._next_search = min(self._next_search, now + LOOK_AGAIN)
+
+    def keep(self, now: datetime) -> None:
+        """Do what is due."""
+        driver, store = self._driver, self._driver.store
+        if self.is_unsure:
+            self._recover_claims(now)
+            self.is_unsure = False
+        # A time that is too far ahead is from before the clock was set back.
+        soon = now + 2 * LOOK_FOR_THE_DEAD
+        if self._has_jumped(now):
+            self._patient_until = now + LOOK_FOR_THE_DEAD * 1.5
+        if driver.lease is not None and not (
+            now < self._next_search <= soon or now < self._patient_until <= soon
+        ):
+            self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
+            taken = store.take_over(driver.engine.identity.node, now)
+            self._report_lost(taken, DIED)
+        if store.keeps_runs and not (now < self._next_prune <= now + 2 * PRUNE):
+            self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
+            if store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now):
+                self._next_prune = now + PRUNE / 10  # there may be more
+
+    def _has_jumped(self, now: datetime) -> bool:
+        """Return whether the clock was set forward, or the machine slept, since this was asked last.
+
+        The leases of others look as if they were over, then: who is alive renews them before the next search.
+        """
+        if self._scheduler._clock is not self._scheduler._default_clock:
+            return False
+        before, self._ahead = self._ahead, now.timestamp() - time.monotonic()
+        return before is not None and self._ahead - before > RENEW_SECONDS
+
+    def _recover_claims(self, now: datetime) -> None:
+        """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it."""
+        driver, store = self._driver, self._driver.store
+        driver.completions.flush()  # what has ended is not going on
+        running = RunFilter(states=frozenset([RunState.RUNNING]))
+        node = driver.engine.identity.node.id
+        for run in store.get_runs(running, MAX_RECOVERED):
+            if run.node != node or driver.knows_run(run.id):
+                continue
+            stored = store.read_job(run.job_id)
+            if stored is None:  # it was the last run of its job
+                run.state, run.finished_at = RunState.LOST, now
+                driver.record(
+                    Completion(run.id, run.job_id, node, run.attempt, run.state, now)
+                )
+                self._report_lost([run], NOT_STARTED)
+                continue
+            times = RunTimes([run.scheduled_time], (run.id,), run.claim_id, run.attempt)
+            plan = Plan([run.scheduled_time], stored.job.next_run_time)
+            store.hand_back([Claim(stored.job, plan, times)])
+
+    def _report_lost(self, taken: Iterable[Run], reason: str) -> None:
+        driver, scheduler = self._driver, self._scheduler
+        for run in taken:
+            again = "; it runs again" if run.state is RunState.READY else ""
+            scheduler._logger.error(reason, run.job_id, run.scheduled_time, again)
+            event = JobExecutionEvent(
+                EVENT_JOB_LOST, run.job_id, driver.alias, run.scheduled_time
+            )
+            event.run_id, event.attempt = run.id, run.attempt
+            scheduler._dispatch_event(event)
+            if driver.engine.observed:
+                get_hooks().notify("apscheduler_run_lost", scheduler=scheduler, run=run)

@@ -52,9 +52,13 @@ class CompletionBuffer:
                 thread = threading.Thread(
                     target=self._write, name="APScheduler completions", daemon=True
                 )
-                # If that fails, for want of threads, the next claim or the exit takes what is here.
-                thread.start()
-                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError as exc:
+                    # There are no more threads, or the program ends: the next claim or the exit takes what is here.
+                    self._logger.debug("No thread to record outcomes: %s", exc)
+                else:
+                    self._thread = thread
             elif self._urgent or len(self._pending) == 1:
                 self._changed.notify()
 

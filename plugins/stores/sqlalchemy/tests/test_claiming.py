@@ -241,7 +241,7 @@ def test_a_job_that_cannot_be_read_back_is_added(store: SQLAlchemyJobStore) -> N
     assert [record.id for record in store.get_job_records()] == ["a"]
 
 
-@pytest.mark.parametrize("paramstyle", ["qmark", "named", "numeric"])
+@pytest.mark.parametrize("paramstyle", ["qmark", "named"])
 def test_statements_suit_every_style_of_parameters(
     tmp_path: Path, paramstyle: str
 ) -> None:

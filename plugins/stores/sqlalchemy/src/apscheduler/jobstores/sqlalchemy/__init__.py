@@ -114,6 +114,7 @@ class SQLAlchemyJobStore(NativeJobStore):
         database.dialect.check(self.engine)
         try:
             if database.owned:
+                database.is_closed = False
                 database.dialect.tune(self.engine)
             self._storage.create_jobs()
             self._prepare_runs()

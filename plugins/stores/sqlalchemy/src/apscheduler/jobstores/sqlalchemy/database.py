@@ -24,6 +24,8 @@ class Database:
         self.engine = engine
         self.owned = owned
         self.dialect = dialect_of(engine)
+        # Whether the store was shut down: a connection in use then is closed after use, and not kept by its pool.
+        self.is_closed = False
         _databases.add(self)
 
     @classmethod
@@ -48,6 +50,8 @@ class Database:
         """Connect to read."""
         with _turn(self.engine.pool), self.engine.connect() as connection:
             yield connection
+            if self.is_closed:
+                connection.detach()
 
     @contextmanager
     def write(self, table: Table | None) -> Iterator[Connection]:
@@ -59,6 +63,8 @@ class Database:
         with turn, self.engine.begin() as connection:
             self.dialect.begin_write(connection, table)
             yield connection
+            if self.is_closed:
+                connection.detach()
 
     def explain(self, exc: DBAPIError, what: str) -> DBAPIError:
         """Return an error of the same type that says what failed, where, why, and what to do."""
@@ -76,6 +82,7 @@ class Database:
     def close(self) -> None:
         """Close the connections, unless they belong to somebody else."""
         if self.owned:
+            self.is_closed = not isinstance(self.engine.pool, StaticPool)
             self.engine.dispose()
 
     def leave_to_parent(self) -> None:

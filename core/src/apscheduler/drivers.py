@@ -74,7 +74,7 @@ class StoreDriver:
         self.store = store
         self.completions = CompletionBuffer(store, self.scheduler._logger)
         self.lease: LeaseKeeper | None = None
-        self.is_closing = self.is_closed = False
+        self.is_closing = False
         self._open: dict[str, _OpenRun] = {}
         self.selection = Selection(self)
         self.housekeeper = Housekeeper(self)
@@ -99,7 +99,6 @@ class StoreDriver:
             self._settle_accounts()
             self.store.shutdown()
         self.store.start(self.scheduler, self.alias)
-        self.is_closed = False
         self.selection.release_holds()
         self.housekeeper.start(self.scheduler._clock.now())
         if self.store.shareable and self.store.keeps_runs:
@@ -126,7 +125,6 @@ class StoreDriver:
         finally:
             if self.lease is not None:
                 self.lease.release()
-            self.is_closed = True
             self.store.shutdown()
 
     def _settle_accounts(self) -> None:
@@ -295,8 +293,6 @@ class StoreDriver:
             outcomes.submit(self.alias, claim, events)
         if refused:
             self.store.hand_back(refused)
-            if self.is_closed:  # handing back has opened connections again
-                self.store.shutdown()
 
     def _may_start(self) -> bool:
         # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
@@ -323,9 +319,8 @@ class StoreDriver:
             return False  # told before, or by somebody who was not handed the run
         if self._is_kept_from_starting(event):
             self._unstarted.append(_claim_again(run_id, opened))
-            if (
-                not self.engine.stopping
-            ):  # the program ends, and nobody closes the store
+            if not self.engine.stopping:
+                # The program ends, and nobody closes the store.
                 self._settle_accounts()
             self._close_if_last()
             return True

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.clock import NO_OFFSET
+
 if TYPE_CHECKING:
     from apscheduler.job import Job
-
-NO_OFFSET = timedelta(0)
 
 
 class RunState(StrEnum):

@@ -13,6 +13,7 @@ from time import perf_counter
 from traceback import format_tb
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.clock import NO_OFFSET
 from apscheduler.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
@@ -21,7 +22,7 @@ from apscheduler.events import (
     JobExecutionEvent,
 )
 from apscheduler.hooked import get_hooks
-from apscheduler.runs import NO_OFFSET, RunTimes, current_run, enter_run, running
+from apscheduler.runs import RunTimes, current_run, enter_run, running
 
 if TYPE_CHECKING:
     from apscheduler.job import Job

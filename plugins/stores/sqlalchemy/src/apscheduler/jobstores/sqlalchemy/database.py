@@ -24,7 +24,7 @@ class Database:
         self.engine = engine
         self.owned = owned
         self.dialect = dialect_of(engine)
-        # Whether the store was shut down: a connection in use then is closed after use, and not kept by its pool.
+        # Whether the store was shut down: connections in use then, or opened later, are not kept by their pool.
         self.is_closed = False
         _databases.add(self)
 
@@ -48,10 +48,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Connect to read."""
-        with _turn(self.engine.pool), self.engine.connect() as connection:
+        turn = _turn(self.engine.pool)
+        with turn, self.engine.connect() as connection, self._in_use(connection):
             yield connection
-            if self.is_closed:
-                connection.detach()
 
     @contextmanager
     def write(self, table: Table | None) -> Iterator[Connection]:
@@ -62,7 +61,15 @@ class Database:
         turn = _turn(self.engine.pool, self.dialect.has_one_writer)
         with turn, self.engine.begin() as connection:
             self.dialect.begin_write(connection, table)
-            yield connection
+            with self._in_use(connection):
+                yield connection
+
+    @contextmanager
+    def _in_use(self, connection: Connection) -> Iterator[None]:
+        """Have a connection closed after use if the store was shut down meanwhile, or before."""
+        try:
+            yield
+        finally:
             if self.is_closed:
                 connection.detach()
 

@@ -51,6 +51,13 @@ class Workload:
         return DIRECTORY / f"{self.name}.py"
 
 
+ON_A_SERVER: Mapping[str, Aim] = {
+    "run a due job": Faster(12),
+    "list a job": Faster(1),
+    "look up a job": Faster(1),
+    "in bulk compared with singly": Below(0.05, "x"),
+}
+
 WORKLOADS = (
     Workload(
         "triggers",
@@ -83,6 +90,18 @@ WORKLOADS = (
         "Recurring jobs due at once, SQLite file",
         rounds=3,
         aims={"run a due job": Faster(25)},
+    ),
+    Workload(
+        "postgresql",
+        "Recurring jobs due at once, PostgreSQL",
+        rounds=3,
+        aims=ON_A_SERVER,
+    ),
+    Workload(
+        "mariadb",
+        "Recurring jobs due at once, MariaDB",
+        rounds=3,
+        aims=ON_A_SERVER,
     ),
     Workload(
         "startup",

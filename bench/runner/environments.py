@@ -13,18 +13,21 @@ ROOT = BENCH.parent
 UV = ROOT / "scripts" / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 RELEASE = "3.11.3"
+DRIVERS = ("psycopg[binary]", "pymysql")
 
 
 def prepare_released() -> Path:
     """Return the interpreter of an environment with the released APScheduler."""
-    requirements = [f"apscheduler=={RELEASE}", "sqlalchemy"]
+    requirements = [f"apscheduler=={RELEASE}", "sqlalchemy", *DRIVERS]
     recipe = f"{sys.version}\n{requirements}\n{CONSTRAINTS.read_text()}"
     return _prepare(BENCH / f".venv-{RELEASE}", recipe, requirements)
 
 
 def prepare_ours() -> Path:
     """Return the interpreter of an environment with every distribution of this checkout, as it is now."""
-    digest = hashlib.sha256(f"{sys.version}\n{CONSTRAINTS.read_text()}".encode())
+    digest = hashlib.sha256(
+        f"{sys.version}\n{DRIVERS}\n{CONSTRAINTS.read_text()}".encode()
+    )
     for path in _sources():
         digest.update(str(path).encode())
         digest.update(path.read_bytes())
@@ -35,7 +38,7 @@ def prepare_ours() -> Path:
         print("Building the wheels of this checkout", file=sys.stderr)
         _run(UV, "build", "-q", "--all-packages", "--wheel", "--out-dir", wheels)
         names = sorted(str(wheel) for wheel in Path(wheels).glob("*.whl"))
-        return _prepare(directory, recipe, names)
+        return _prepare(directory, recipe, [*names, *DRIVERS])
 
 
 def _sources() -> Iterator[Path]:

@@ -6,7 +6,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.runs import Completion
 
@@ -25,13 +26,19 @@ LINGER_SECONDS = 2.0
 class CompletionBuffer:
     """Collects outcomes; a thread writes those that no claim has taken with it."""
 
-    def __init__(self, store: "NativeJobStore", logger: logging.Logger):
+    def __init__(
+        self,
+        store: "NativeJobStore",
+        logger: logging.Logger,
+        create_lock: Callable[[], Any] = threading.RLock,
+    ):
         self._store = store
+        self._create_lock = create_lock
         self._logger = logger
         self._pending: deque[Completion] = deque()
         self._changed = threading.Condition()
         # Held while outcomes are on their way: a claim that did not see them would count their runs as going on.
-        self.writing = threading.RLock()
+        self.writing = create_lock()
         self._urgent = False
         self._thread: threading.Thread | None = None
         _buffers.add(self)
@@ -99,7 +106,7 @@ class CompletionBuffer:
         """In a forked process: forget the outcomes, and the locks that threads hold which are not here."""
         self._pending = deque()
         self._changed = threading.Condition()
-        self.writing = threading.RLock()
+        self.writing = self._create_lock()
         self._urgent = False
         self._thread = None
 

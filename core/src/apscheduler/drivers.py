@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.completions import CompletionBuffer
@@ -72,7 +71,9 @@ class StoreDriver:
         self.alias = alias
         self.raw_store = raw_store
         self.store = store
-        self.completions = CompletionBuffer(store, self.scheduler._logger)
+        self.completions = CompletionBuffer(
+            store, self.scheduler._logger, self.scheduler._create_lock
+        )
         self.lease: LeaseKeeper | None = None
         self.is_closing = False
         self._open: dict[str, _OpenRun] = {}
@@ -108,6 +109,7 @@ class StoreDriver:
                 self.scheduler._clock.now,
                 self._owns_runs,
                 self.scheduler._logger,
+                self.scheduler._threads,
             )
 
     def leave_to_parent(self) -> None:
@@ -232,7 +234,7 @@ class StoreDriver:
             request = self._make_request(now, limit)
             if lease is not None:
                 request.lease_until, held_until = lease.next_expiry()
-            self.thread_in_store = get_ident()
+            self.thread_in_store = self.scheduler._get_ident()
             try:
                 batch = self.store.claim(request)
             except BaseException:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.drivers import StoreDriver
 from apscheduler.events import JobExecutionEvent, SchedulerEvent
@@ -52,10 +52,9 @@ class Engine:
         self.starved: set[str] = set()
         self.stopping = False
         self.observed = False
-        self._pass_lock = threading.RLock()
-        self._idle = threading.Condition()
-        # How many threads wait for runs to end; protected by the condition above.
-        self._waiting = 0
+        self._pass_lock = scheduler._create_lock()
+        # Set when a run has ended: one event for each thread that waits for that.
+        self._waiting: list[Any] = []
         # How many threads are in process(): only one makes a pass, but another may be telling of the last one.
         self._passes = 0
         self._passes_lock = threading.Lock()
@@ -64,9 +63,9 @@ class Engine:
 
     def leave_to_parent(self) -> None:
         """In a forked process: the runs are those of the parent, and threads that hold locks are not here."""
-        self._pass_lock, self._passes_lock = threading.RLock(), threading.Lock()
-        self._idle = threading.Condition()
-        self._waiting = self._passes = 0
+        self._pass_lock = self.scheduler._create_lock()
+        self._passes_lock = threading.Lock()
+        self._waiting, self._passes = [], 0
         self._retired, self._threads = [], {}
         for driver in self.drivers.values():
             driver.leave_to_parent()
@@ -163,9 +162,9 @@ class Engine:
         driver = self.drivers.get(event.jobstore or "")
         if driver is None or not driver.note_outcome(event):
             self._note_late_outcome(event)
-        elif self._waiting:
-            with self._idle:
-                self._idle.notify_all()
+        else:
+            for ended in list(self._waiting):
+                ended.set()
         if self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
@@ -206,7 +205,7 @@ class Engine:
 
     def is_called_from_store(self) -> bool:
         """Return whether the caller has interrupted a pass in a store: what it waits for may wait for that store."""
-        me = threading.get_ident()
+        me = self.scheduler._get_ident()
         return any(driver.thread_in_store == me for driver in self.drivers.values())
 
     def release_holds(self) -> None:
@@ -231,17 +230,18 @@ class Engine:
         A job that calls this does not wait for itself.
         """
         deadline = time.monotonic() + seconds
-        with self._idle:
-            self._waiting += 1
-            try:
-                while self.is_busy():
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return False
-                    # Not longer, since a run may have ended just before anybody waited.
-                    self._idle.wait(min(left, 0.1))
-            finally:
-                self._waiting -= 1
+        ended = self.scheduler._create_event()
+        self._waiting.append(ended)
+        try:
+            while self.is_busy():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                # Not longer, since what has ended may not be the last of it.
+                ended.wait(min(left, 0.1))
+                ended.clear()
+        finally:
+            self._waiting.remove(ended)
         return True
 
     def is_busy(self) -> bool:

@@ -1,13 +1,13 @@
 """The lease of a node: proof to other schedulers that the owner of open runs is alive."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Node
+from apscheduler.threads import Threads
 
 if TYPE_CHECKING:
     from apscheduler.jobstores.contract import NativeJobStore
@@ -28,6 +28,7 @@ class LeaseKeeper:
         now: Callable[[], datetime],
         owns_runs: Callable[[], bool],
         logger: logging.Logger,
+        threads: Threads,
     ):
         self._store = store
         self._node = node
@@ -35,9 +36,10 @@ class LeaseKeeper:
         self._owns_runs = owns_runs
         self._logger = logger
         self._held_until = float("-inf")
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._threads = threads
+        self._thread: Any = None
+        self._stop = threads.create_event()
+        self._lock = threads.create_lock()
 
     def next_expiry(self) -> tuple[datetime, float]:
         """Return until when a lease granted now would last: for the store, and on this machine's clock."""
@@ -49,11 +51,8 @@ class LeaseKeeper:
             self._held_until = held_until
             if self._thread is None:
                 self._stop.clear()
-                thread = threading.Thread(
-                    target=self._keep, name="APScheduler lease", daemon=True
-                )
                 try:
-                    thread.start()
+                    thread = self._threads.start(self._keep, "APScheduler lease")
                 except RuntimeError as exc:  # the system has no more threads to give
                     self._logger.error(
                         "The lease in job store %r cannot be kept up, and is tried again with the next claim: %s",
@@ -71,7 +70,7 @@ class LeaseKeeper:
         """End the lease; the node owns nothing any more."""
         self._stop.set()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None:
             thread.join(RENEW_SECONDS)
         try:
             self._store.drop_lease(self._node)
@@ -86,7 +85,7 @@ class LeaseKeeper:
                     return
             expires_at, held_until = self.next_expiry()
             try:
-                self._store.renew_lease(self._node, expires_at)
+                self._threads.call(self._store.renew_lease, self._node, expires_at)
                 self._held_until = held_until
             except Exception as exc:
                 self._logger.warning(

@@ -224,9 +224,20 @@ class NativeJobStore(BaseJobStore):
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None] | None:
         """Have ``callback`` called, from any thread, when another process changed what is due.
 
+        It is also called when changes may have been missed, because the connection was lost and is there again. It
+        need not be called for changes made through this object.
+
         :return: a function that ends it, or None if this store does not push changes
         """
         return None
+
+    def read_clock(self) -> datetime | None:
+        """Return the time on the server's clock, or None if there is none that can be asked."""
+        return None
+
+    def is_unreachable(self, exc: BaseException) -> bool:
+        """Return whether an error says that the server did not answer, so that trying again later may help."""
+        return isinstance(exc, (ConnectionError, TimeoutError))
 
 
 def describe(job: "Job") -> JobRecord:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
-from threading import TIMEOUT_MAX, RLock
+from threading import TIMEOUT_MAX, Event, RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakSet
 
@@ -230,6 +230,14 @@ class BaseScheduler(JobMethods):
     def _create_lock(self) -> Any:
         """Return a reentrant lock that fits the threads of this scheduler."""
         return RLock()
+
+    def _create_event(self) -> Any:
+        """Return what works like a ``threading.Event`` in the threads of this scheduler."""
+        return Event()
+
+    def _get_ident(self) -> int:
+        """Return a number that no other thread has that is alive, be it a green one."""
+        return get_ident()
 
     # Life cycle
 

@@ -25,6 +25,7 @@ from apscheduler.plugins import (
     PluginNotFoundError,
     load_component,
 )
+from apscheduler.threads import Threads
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import maybe_ref
 
@@ -73,6 +74,8 @@ class ComponentRegistry(metaclass=ABCMeta):
     _is_client = False
     # Whether passes may use threads of their own; not where threads are green.
     _uses_threads = True
+    # Where the threads come from that must go on whatever the loop is at.
+    _threads = Threads()
 
     @abstractmethod
     def wakeup(self) -> None:

@@ -12,13 +12,9 @@ import pytest
 from sqlalchemy import event, update
 
 from apscheduler.job import Job
+from apscheduler.jobstores import records, restore
 from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
-from apscheduler.jobstores.sqlalchemy import (
-    SQLAlchemyJobStore,
-    records,
-    restore,
-    runs,
-)
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore, runs
 from apscheduler.nodes import Identity
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState
 from apscheduler.serializers import PickleSerializer

@@ -4,23 +4,8 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Integer,
-    Select,
-    Table,
-    and_,
-    bindparam,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection
 
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import (
@@ -31,12 +16,13 @@ from apscheduler.jobstores.contract import (
     run_times_of,
     started_times,
 )
-from apscheduler.jobstores.sqlalchemy.restore import Restorer
-from apscheduler.jobstores.sqlalchemy.runs import RunTable
-from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.restore import Restorer
+from apscheduler.jobstores.sqlalchemy.claim_statements import ClaimStatements, Rest
+from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.tables import (
     AnyRow,
     running_rows,
+    special_rows,
     to_datetime,
     to_row,
     to_run,
@@ -45,88 +31,6 @@ from apscheduler.runs import Plan, Run, RunState, RunTimes
 
 # So many rows are read at a time, and their open claims counted in one query.
 PAGE_SIZE = 500
-
-
-class ClaimStatements:
-    """The statements on the table of jobs that claiming needs, made once."""
-
-    def __init__(self, jobs: Table, runs: RunTable):
-        c = jobs.c
-        self.runs = runs
-        due = (
-            select(c.id, c.next_run_time, c.job_state)
-            .where(c.next_run_time <= bindparam("now"))
-            .order_by(c.next_run_time, c.id)
-            .limit(bindparam("size", type_=Integer))
-        )
-        following = or_(
-            c.next_run_time > bindparam("after_time"),
-            and_(
-                c.next_run_time == bindparam("after_time"), c.id > bindparam("after_id")
-            ),
-        )
-        self._due = Statement(due, ("now", "size"))
-        self._due_after = Statement(
-            due.where(following), ("now", "size", "after_time", "after_id")
-        )
-        chosen = c.id == bindparam("_id")
-        moved = update(jobs).where(chosen).values(next_run_time=bindparam("time"))
-        self.move = Statement(moved, ("time", "_id"))
-        self.finish = Statement(delete(jobs).where(chosen), ("_id",))
-        self._make_searches(c.next_run_time, runs.runs.c.available_at)
-
-    def _make_searches(
-        self, run_time: ColumnElement[Any], available_at: ColumnElement[Any]
-    ) -> None:
-        """Make what finds the earliest times."""
-        first_job = select(func.min(run_time))
-        # The condition is what lets databases use the index, which leaves out runs that do not wait.
-        first_ready = select(func.min(available_at)).where(available_at.is_not(None))
-        after: BindParameter[Any] = bindparam("after")
-        next_job = first_job.where(run_time > after)
-        next_ready = first_ready.where(available_at > after)
-        self._first = _Search(first_job, first_ready, ())
-        self._next = _Search(next_job, next_ready, ("after",))
-
-    def read_due(
-        self,
-        connection: Connection,
-        timestamp: float,
-        after: AnyRow | None,
-        limit: int,
-    ) -> Sequence[AnyRow]:
-        """Return due jobs, earliest first, that follow another one."""
-        if after is None:
-            return self._due.execute(connection, timestamp, limit).all()
-        values = (timestamp, limit, after.next_run_time, after.id)
-        return self._due_after.execute(connection, *values).all()
-
-    def find_times(
-        self, connection: Connection, runs: Connection, after: float | None
-    ) -> tuple[float | None, float | None]:
-        """Return the earliest run time of a job and of a ready run, of those later than ``after`` if given."""
-        if after is None:
-            return self._first.execute(connection, runs)
-        return self._next.execute(connection, runs, after)
-
-
-class _Search:
-    """Finds an earliest time of jobs and one of ready runs: at once, where both are in one database."""
-
-    def __init__(self, job: Select[Any], ready: Select[Any], names: Sequence[str]):
-        both = select(job.scalar_subquery(), ready.scalar_subquery())
-        self._both = Statement(both, names)
-        self._job = Statement(job, names)
-        self._ready = Statement(ready, names)
-
-    def execute(
-        self, connection: Connection, runs: Connection, *values: Any
-    ) -> tuple[float | None, float | None]:
-        if connection is runs:
-            row: AnyRow = self._both.execute(connection, *values).one()
-            return row[0], row[1]
-        job = self._job.execute(connection, *values).scalar()
-        return job, self._ready.execute(runs, *values).scalar()
 
 
 @dataclass(slots=True)
@@ -171,10 +75,20 @@ class ClaimPass:
         self.request = request
         self.timestamp = request.now.timestamp()
         self.batch = ClaimBatch()
+        # Whether something was left because others had locked it: they are about to claim or to change it.
+        self.met_locks = False
+        # Open claims of each job: those that are written, and those of this pass.
         self._open: dict[str, int] = {}
+        self._new: dict[str, int] = {}
+        # Jobs of which nothing may be started now, and those whose ready runs are locked.
+        self._blocked: set[str] = set()
+        self._secured: set[str] = set()
+        # How much of what is due was looked at and left.
+        self._jobs_left = self._ready_left = 0
         self._moved: list[Values] = []
         self._finished: list[Values] = []
-        self._started: list[dict[str, Any]] = []
+        self._started: list[Values] = []
+        self._begun: list[Values] = []
         self._recorded: list[Values] = []
 
     @property
@@ -213,7 +127,9 @@ class ClaimPass:
                 self.connection, self.timestamp, after, size
             )
             self._count([row.id for row in rows])
+            self._jobs_left += len(rows)
             for job_id, timestamp, data in rows:
+                data = bytes(data)  # some drivers give a view of them
                 job = self.restorer.restore_due(job_id, data, timestamp)
                 if job is not None:
                     yield _Due(timestamp, job, data)
@@ -228,11 +144,13 @@ class ClaimPass:
             rows = self.statements.runs.read_ready(
                 self.runs_connection, self.timestamp, after, size
             )
-            self._count([row.job_id for row in rows])
+            if rows:
+                self._secure_ready([row.job_id for row in rows])
+            self._ready_left += len(rows)
             for members in _group(rows):
                 first = members[0]
                 job = self.restorer.restore_copy(
-                    first.job_id, first.id, first.job_state
+                    first.job_id, first.id, bytes(first.job_state)
                 )
                 if job is not None:
                     runs = [to_run(row, self.alias) for row in members]
@@ -242,27 +160,71 @@ class ClaimPass:
             after = rows[-1]
 
     def _count(self, job_ids: Sequence[str]) -> None:
+        """Count the open claims of due jobs, whose records are locked."""
         unknown = [job_id for job_id in job_ids if job_id not in self._open]
-        if unknown:
-            counted = self.statements.runs.count_claims(self.runs_connection, unknown)
-            self._open.update(dict.fromkeys(unknown, 0) | counted)
+        if not unknown:
+            return
+        runs = self.statements.runs
+        opened = runs.count_open(self.runs_connection, unknown)
+        self._open |= {job_id: opened[job_id].claims for job_id in unknown}
+        self._lock_ready([job_id for job_id in unknown if opened[job_id].ready])
+
+    def _secure_ready(self, job_ids: Sequence[str]) -> None:
+        """Keep others from starting anything of the jobs of ready runs, and count their open claims."""
+        unknown = list(dict.fromkeys(i for i in job_ids if i not in self._secured))
+        if not unknown:
+            return
+        if not self.statements.is_shared:
+            self._count(unknown)
+            return
+        locked, existing = self.statements.lock_jobs(self.connection, unknown)
+        self._block({i for i in unknown if i in existing and i not in locked})
+        self._lock_ready(unknown)
+
+    def _lock_ready(self, job_ids: Sequence[str]) -> None:
+        """Lock all ready runs of these jobs, and count again.
+
+        Whoever claims anything of a job holds its record, if there is one, and all of its ready runs that can be
+        seen. Of two that do so at once, the later finds something locked: be it the record, be it a ready run, also
+        where the job was removed or added meanwhile. What the earlier has started can be seen once its locks are gone.
+        """
+        if not job_ids or not self.statements.is_shared:
+            return
+        runs = self.statements.runs
+        locked = runs.lock_ready(self.runs_connection, job_ids)
+        opened = runs.count_open(self.runs_connection, job_ids)
+        self._open |= {job_id: opened[job_id].claims for job_id in job_ids}
+        self._block({i for i in job_ids if opened[i].ready > locked.get(i, 0)})
+        self._secured.update(job_ids)
+
+    def _is_full(self, job: Job) -> bool:
+        opened = self._open[job.id] + self._new.get(job.id, 0)
+        return opened >= job.max_instances
+
+    def _block(self, job_ids: set[str]) -> None:
+        self._blocked |= job_ids
+        self.met_locks |= bool(job_ids)
 
     def _take_due(self, due: _Due) -> None:
         job, request = due.job, self.request
+        if job.id in self._blocked:
+            return
         plan = request.plan(job)
         if plan is None:
             return
-        is_full = self._open[job.id] >= job.max_instances
+        is_full = self._is_full(job)
         skipped = bool(plan.run_times) and is_full
         if skipped:
             run_times = RunTimes()
         else:
             run_times = started_times(plan, request.identity)
         if run_times:
-            self._open[job.id] += 1
-            self._recorded += running_rows(
-                job, run_times, request.identity.node.id, due.data
-            )
+            self._new[job.id] = self._new.get(job.id, 0) + 1
+            node = request.identity.node.id
+            if job.on_lost == "retry" or job.history is not None:
+                self._recorded += special_rows(job, run_times, node, due.data)
+            else:
+                self._begun += running_rows(job, run_times, node)
         if (skipped or plan.missed or plan.coalesced) and job.history != 0:
             idle = idle_runs(
                 job, plan, skipped, self.alias, request.identity, request.now
@@ -275,49 +237,61 @@ class ClaimPass:
             time = plan.next_run_time.timestamp()
             self._moved.append((time, job.id))
             self.batch.more |= time <= self.timestamp
+        if plan.next_run_time is None or time > self.timestamp:
+            self._jobs_left -= 1
         self.batch.claims.append(Claim(job, plan, run_times, skipped))
 
     def _take_ready(self, ready: _Ready) -> None:
         job = ready.job
-        if self._open[job.id] >= job.max_instances:
+        if job.id in self._blocked:
+            return
+        if self._is_full(job):
             self.batch.waiting = True
             return
         if not self.request.accepts(job):
             return
-        self._open[job.id] += 1
+        self._new[job.id] = self._new.get(job.id, 0) + 1
         node = self.request.identity.node.id
         for run in ready.runs:
             run.state, run.node, run.available_at = RunState.RUNNING, node, None
             run.claim_id = ready.runs[0].id
-            self._started.append(
-                {"_id": run.id, "node": node, "claim_id": run.claim_id}
-            )
+            self._started.append((node, run.claim_id, run.id))
+        self._ready_left -= len(ready.runs)
         plan = Plan([run.scheduled_time for run in ready.runs], job.next_run_time)
         self.batch.claims.append(Claim(job, plan, run_times_of(ready.runs), ready=True))
 
     def _write(self) -> None:
         statements = self.statements
         if self._moved:
-            statements.move.execute_many(self.connection, self._moved)
+            statements.move.execute(self.connection, self._moved)
         if self._finished:
-            statements.finish.execute_many(self.connection, self._finished)
+            statements.finish.execute(self.connection, self._finished)
         if self._started:
             statements.runs.start_ready(self.runs_connection, self._started)
+        if self._begun:
+            statements.runs.begin(self.runs_connection, self._begun)
         if self._recorded:
             statements.runs.insert(self.runs_connection, self._recorded)
 
     def _next_time(self) -> datetime | None:
-        times = [
-            to_datetime(time)
-            for time in self.statements.find_times(
-                self.connection, self.runs_connection, self.timestamp
-            )
-            if time is not None
-        ]
+        rest = self._find_rest()
+        # A locked row is neither missing nor done.
+        self.met_locks |= rest.jobs > self._jobs_left or rest.ready > self._ready_left
+        found = (rest.first_job, rest.first_ready)
+        times = [to_datetime(time) for time in found if time is not None]
         delay = self.restorer.retry_delay()
         if delay is not None:
             times.append(self.request.now + timedelta(seconds=delay))
         return min(times, default=None)
+
+    def _find_rest(self) -> Rest:
+        statements, connection = self.statements, self.connection
+        # What was not looked at is known to be there.
+        if self.statements.is_shared and not self.batch.more:
+            limits = (self._jobs_left + 1, self._ready_left + 1)
+            return statements.find_rest(connection, self.timestamp, *limits)
+        times = statements.find_times(connection, self.runs_connection, self.timestamp)
+        return Rest(*times)
 
 
 def _group(rows: Sequence[AnyRow]) -> list[list[AnyRow]]:

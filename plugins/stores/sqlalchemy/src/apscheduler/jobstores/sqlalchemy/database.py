@@ -1,29 +1,51 @@
 """Connections: who may use them when, what becomes of them in a forked process, and errors that say what to do."""
 
 import os
+import random
 import threading
+import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, make_url
+from sqlalchemy import Connection, Engine, Table, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, StaticPool
 
 from apscheduler.jobstores.sqlalchemy.dialects import dialect_of
+from apscheduler.jobstores.sqlalchemy.drivers import choose_driver, make_engine
+from apscheduler.jobstores.sqlalchemy.flavours import Flavour
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+# A transaction that was in the way of another one is tried so often in all.
+ATTEMPTS = 5
+# The longest pause before the second attempt; it grows with each.
+RETRY_SECONDS = 0.02
 
 
 class Database:
     """An engine, and how the store uses it.
 
     :param owned: whether the engine was created for this store, which may then set it up and dispose of it
+    :param is_isolated: whether all connections of the engine have the isolation that is needed
     """
 
-    def __init__(self, engine: Engine, owned: bool):
+    def __init__(self, engine: Engine, owned: bool, is_isolated: bool = False):
         self.engine = engine
         self.owned = owned
         self.dialect = dialect_of(engine)
+        self._writing = self._reading = engine
+        level = self.dialect.isolation_level
+        if level is not None and not is_isolated:  # which takes round trips
+            self._writing = engine.execution_options(isolation_level=level)
+            self._reading = self._writing
+        if engine.dialect.driver == "psycopg":
+            # Here it saves round trips: nothing is told to the server before and after a query.
+            self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         # Whether the store was shut down: connections in use then, or opened later, are not kept by their pool.
         self.is_closed = False
         _databases.add(self)
@@ -31,8 +53,13 @@ class Database:
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> "Database":
         """Return the database behind a URL."""
-        made = make_url(url)
-        return cls(create_engine(made, **dialect_of(made).options(made, options)), True)
+        made = choose_driver(make_url(url))
+        dialect = dialect_of(made)
+        chosen = dialect.options(made, options)
+        engine = make_engine(made, chosen)
+        dialect.prepare(engine)
+        level = chosen.get("isolation_level")
+        return cls(engine, True, is_isolated=level == dialect.isolation_level)
 
     @property
     def url(self) -> str:
@@ -40,16 +67,18 @@ class Database:
         return self.engine.url.render_as_string(hide_password=True)
 
     @property
-    def flavour(self) -> Hashable:
+    def flavour(self) -> Flavour:
         """What the text of a statement depends on."""
         dialect = self.engine.dialect
-        return dialect.name, dialect.driver, dialect.paramstyle
+        return Flavour(
+            dialect.name, dialect.driver, dialect.paramstyle, self.dialect.skips_locked
+        )
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Connect to read."""
         turn = _turn(self.engine.pool)
-        with turn, self.engine.connect() as connection, self._in_use(connection):
+        with turn, self._reading.connect() as connection, self._in_use(connection):
             yield connection
 
     @contextmanager
@@ -59,10 +88,29 @@ class Database:
         :param table: one that is there, if any is
         """
         turn = _turn(self.engine.pool, self.dialect.has_one_writer)
-        with turn, self.engine.begin() as connection:
+        with turn, self._writing.begin() as connection:
             self.dialect.begin_write(connection, table)
             with self._in_use(connection):
                 yield connection
+
+    def transact(self, table: Table | None, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` returns in a transaction; it is called again where others were in the way."""
+        return self.repeat(lambda: self.write(table), work)
+
+    def repeat(
+        self, begin: Callable[[], AbstractContextManager[C]], work: Callable[[C], T]
+    ) -> T:
+        """Do the same with a transaction that is begun in another way."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                with begin() as connection:
+                    return work(connection)
+            except DBAPIError as exc:
+                if not self.dialect.is_conflict(exc):
+                    raise
+            time.sleep(random.uniform(0, attempt * RETRY_SECONDS))
+        with begin() as connection:
+            return work(connection)
 
     @contextmanager
     def _in_use(self, connection: Connection) -> Iterator[None]:
@@ -76,15 +124,24 @@ class Database:
     def explain(self, exc: DBAPIError, what: str) -> DBAPIError:
         """Return an error of the same type that says what failed, where, why, and what to do."""
         advice = self.dialect.explain(exc)
-        message = f"{what} at {self.url}: {exc.orig}"
+        message = f"{what} at {self.url}: {_text_of(exc)}"
         if advice:
             message += f": {advice}"
-        make_original: Any = type(exc.orig)
         try:
-            return type(exc)(None, None, make_original(message))
+            original = self.dialect.restate(exc, message)
         except TypeError:  # a driver whose errors are made in another way
             exc.add_note(message)
             return exc
+        kind = type(exc)
+        return kind(
+            None, None, original, connection_invalidated=exc.connection_invalidated
+        )
+
+    def is_unreachable(self, exc: BaseException) -> bool:
+        """Return whether an error says that the server did not answer."""
+        return isinstance(exc, PoolTimeout) or (
+            isinstance(exc, DBAPIError) and self.dialect.is_unreachable(exc)
+        )
 
     def close(self) -> None:
         """Close the connections, unless they belong to somebody else."""
@@ -100,6 +157,12 @@ class Database:
         if not self.dialect.is_private(self.engine):
             _inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
+
+
+def _text_of(exc: DBAPIError) -> str:
+    """Return what the driver says, without the number that some put before it."""
+    args = getattr(exc.orig, "args", ())
+    return str(args[1] if len(args) == 2 and args[1] else exc.orig).strip()
 
 
 # A connection that all threads share is used by one of them at a time, whichever store or engine it belongs to. And

@@ -1,24 +1,34 @@
 """Statements on the table of leases, and what happens to the runs of those who are dead."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     Connection,
     Table,
     bindparam,
-    delete,
+    func,
     insert,
     select,
     update,
 )
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.sql.expression import Executable
 
+from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
-from apscheduler.jobstores.sqlalchemy.statements import Statement
+from apscheduler.jobstores.sqlalchemy.statements import (
+    ListStatement,
+    Statement,
+    Values,
+)
 from apscheduler.jobstores.sqlalchemy.tables import NODE, RUNNING, AnyRow, to_run
+from apscheduler.jobstores.sqlalchemy.writing import deleting, updating
 from apscheduler.nodes import LEASE_SECONDS, Node
 from apscheduler.runs import Run, RunState
+
+# What is written of a run that is taken over.
+TAKEN = ("state", "node", "attempt", "available_at", "finished_at", "job_state")
 
 
 class NodeTable:
@@ -27,15 +37,19 @@ class NodeTable:
     def __init__(self, nodes: Table, runs: RunTable):
         self.nodes = nodes
         self.runs = runs
+        flavour = runs.flavour
         chosen = nodes.c.id == bindparam("_id")
         renewed = update(nodes).values(expires_at=bindparam("expires_at"))
         self._renew = Statement(renewed.where(chosen), ("expires_at", "_id"))
-        self._insert = Statement(insert(nodes), NODE)
-        self._drop = Statement(delete(nodes).where(chosen), ("_id",))
+        self._insert = Statement(_upsert(flavour, nodes), NODE)
+        self._drop = deleting(flavour, nodes, ("id",))
         others = select(nodes).where(nodes.c.id != bindparam("_id"))
         self._others = Statement(others, ("_id",))
+        leases = select(nodes).order_by(nodes.c.id)
+        leases = flavour.lock(leases, nodes, waits=True)
+        self._lock = ListStatement(flavour, leases, nodes.c.id)
         c = runs.runs.c
-        unknown = (
+        self._unknown = Statement(
             select(c.node)
             .distinct()
             .where(
@@ -43,21 +57,17 @@ class NodeTable:
                 c.state == RUNNING,
                 c.node != bindparam("_id"),
                 c.node.not_in(select(nodes.c.id)),
-            )
+            ),
+            ("_id",),
         )
-        self._unknown = Statement(unknown, ("_id",))
-        self._take = (
-            update(runs.runs)
-            .where(runs.runs.c.id == bindparam("_id"), runs.runs.c.state == RUNNING)
-            .values(
-                state=bindparam("state"),
-                node=bindparam("node"),
-                attempt=bindparam("attempt"),
-                available_at=bindparam("available_at"),
-                finished_at=bindparam("finished_at"),
-                job_state=bindparam("job_state"),
-            )
+        owned = (
+            select(*runs.record, c.max_attempts, c.job_state)
+            .where(runs.is_open, c.state == RUNNING)
+            .order_by(c.id)
         )
+        owned = flavour.lock(owned, runs.runs, "finished_at", waits=True)
+        self._owned = ListStatement(flavour, owned, c.node)
+        self._take = updating(*(flavour, runs.runs, TAKEN, ("id", "node"), RUNNING))
 
     def renew(self, connection: Connection, node: Node, expires_at: datetime) -> None:
         """Record that a node is alive."""
@@ -71,17 +81,17 @@ class NodeTable:
 
     def drop(self, connection: Connection, node_ids: Sequence[str]) -> None:
         """Forget leases."""
-        self._drop.execute_many(connection, [(node_id,) for node_id in node_ids])
+        self._drop.execute(connection, [(node_id,) for node_id in node_ids])
 
     def find_dead(self, connection: Connection, me: Node, now: datetime) -> list[str]:
         """Return the nodes whose lease is over or whose process is gone."""
-        timestamp = now.timestamp()
-        return [
-            row.id
-            for row in self._others.execute(connection, me.id)
-            if row.expires_at < timestamp
-            or Node(row.id, row.host, row.boot, row.pid).is_gone()
-        ]
+        return _dead_of(self._others.execute(connection, me.id), now)
+
+    def lock_dead(
+        self, connection: Connection, node_ids: Sequence[str], now: datetime
+    ) -> list[str]:
+        """Return those of some nodes that are still there and still dead; nobody else takes over from them."""
+        return _dead_of(self._lock.execute(connection, node_ids), now)
 
     def find_unknown(self, connection: Connection, me: Node) -> list[str]:
         """Return the owners of open runs that have no lease."""
@@ -104,25 +114,45 @@ class NodeTable:
         alias: str | None,
     ) -> list[Run]:
         """End the leases of dead nodes, and make their open runs ready or lost."""
-        c = self.runs.runs.c
-        owned = (
-            select(*self.runs.record, c.max_attempts, c.job_state)
-            .where(self.runs.is_open, c.state == RUNNING, c.node.in_(node_ids))
-            .order_by(c.scheduled_time, c.id)
-        )
         taken: list[Run] = []
-        changes: list[dict[str, Any]] = []
-        for row in connection.execute(owned):
+        changes: list[Values] = []
+        for row in self._owned.execute(connection, node_ids):
             run = to_run(row, alias)
             changes.append(_take(run, row, now))
             taken.append(run)
         if changes:
-            connection.execute(self._take, changes)
+            self._take.execute(connection, changes)
         self.drop(connection, node_ids)
+        taken.sort(key=lambda run: (run.scheduled_time, run.id))
         return taken
 
 
-def _take(run: Run, row: AnyRow, now: datetime) -> dict[str, Any]:
+def _dead_of(rows: Iterable[AnyRow], now: datetime) -> list[str]:
+    timestamp = now.timestamp()
+    return [
+        row.id
+        for row in rows
+        if row.expires_at < timestamp
+        or Node(row.id, row.host, row.boot, row.pid).is_gone()
+    ]
+
+
+def _upsert(flavour: Flavour, nodes: Table) -> Executable:
+    """Return what adds a lease, or renews one that somebody else has added meanwhile."""
+    if flavour.is_mysql:
+        added = mysql.insert(nodes)
+        expires_at = func.greatest(nodes.c.expires_at, func.values(nodes.c.expires_at))
+        return added.on_duplicate_key_update(expires_at=expires_at)
+    if flavour.name == "postgresql":
+        new = postgresql.insert(nodes)
+        expires_at = func.greatest(nodes.c.expires_at, new.excluded.expires_at)
+        return new.on_conflict_do_update(
+            index_elements=["id"], set_={"expires_at": expires_at}
+        )
+    return insert(nodes)
+
+
+def _take(run: Run, row: AnyRow, now: datetime) -> Values:
     """Change the run, and return what to write of it."""
     retried = (
         row.job_state is not None
@@ -134,12 +164,13 @@ def _take(run: Run, row: AnyRow, now: datetime) -> dict[str, Any]:
         run.attempt += 1
     else:
         run.state, run.finished_at = RunState.LOST, now
-    return {
-        "_id": run.id,
-        "state": run.state.value,
-        "node": run.node,
-        "attempt": run.attempt,
-        "available_at": now.timestamp() if retried else None,
-        "finished_at": None if retried else now.timestamp(),
-        "job_state": row.job_state if retried else None,
-    }
+    return (
+        run.state.value,
+        run.node,
+        run.attempt,
+        now.timestamp() if retried else None,
+        None if retried else now.timestamp(),
+        row.job_state if retried else None,
+        run.id,
+        row.node,
+    )

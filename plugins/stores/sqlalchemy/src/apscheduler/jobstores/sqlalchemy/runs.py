@@ -1,9 +1,10 @@
 """Statements on the table of runs."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -15,23 +16,28 @@ from sqlalchemy import (
     delete,
     distinct,
     func,
-    insert,
     literal_column,
-    null,
     or_,
     select,
-    update,
 )
 
 from apscheduler.job import Job
-from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.flavours import Flavour
+from apscheduler.jobstores.sqlalchemy.statements import (
+    ListStatement,
+    Statement,
+    Values,
+)
 from apscheduler.jobstores.sqlalchemy.tables import (
+    READY,
     ROW,
     RUNNING,
+    RUNNING_ROW,
     AnyRow,
     to_row,
     to_run,
 )
+from apscheduler.jobstores.sqlalchemy.writing import deleting, inserting, updating
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 from apscheduler.util import datetime_to_utc_timestamp
 
@@ -41,68 +47,80 @@ PRUNE_BATCH = 500
 # Asking for the open claims of more jobs than this costs more than reading all that are open: executors hold few.
 MAX_LISTED = 100
 
-READY = RunState.READY.value
+# As constants, by which databases see that an index serves.
+OPEN = [literal_column(f"'{state}'") for state in (RUNNING, READY)]
 
 # Columns that are no attributes of a run, and those that its end writes.
 INTERNAL = frozenset(("max_attempts", "job_state", "history"))
-OUTCOME = ("state", "started_at", "finished_at", "duration", "exception", "traceback")
+SUCCESS = ("state", "started_at", "finished_at", "duration")
+FAILURE = ("exception", "traceback", *SUCCESS)
+
+
+class OpenRuns(NamedTuple):
+    """How much of a job is open: claims whose runs go on, and runs that wait."""
+
+    claims: int
+    ready: int
 
 
 class RunTable:
     """What is done to runs. Every method works within the transaction of its caller.
 
     :param runs: the table of runs
+    :param flavour: of the database that it is in
     """
 
-    def __init__(self, runs: Table):
+    def __init__(self, runs: Table, flavour: Flavour):
         self.runs = runs
+        self.flavour = flavour
         c = runs.c
         self.is_open = c.finished_at.is_(None)
-        is_running = and_(self.is_open, c.state == RUNNING)
         self.record = [column for column in c if column.name not in INTERNAL]
-        self._insert = Statement(insert(runs), ROW)
-        owned = and_(
-            c.id == bindparam("_id"),
-            c.node == bindparam("_node"),
-            c.attempt == bindparam("_attempt"),
-            c.state == literal_column(f"'{RUNNING}'"),
+        self._insert = inserting(flavour, runs, ROW)
+        self._begin = inserting(flavour, runs, RUNNING_ROW)
+        key = ("id", "node", "attempt")
+        done: dict[str, str | None] = {"job_state": None}
+        self._succeed = updating(flavour, runs, SUCCESS, key, RUNNING, constants=done)
+        self._fail = updating(flavour, runs, FAILURE, key, RUNNING, constants=done)
+        self._forget = deleting(flavour, runs, key, RUNNING)
+        self._hand_back = updating(
+            *(flavour, runs, ("available_at", "job_state")),
+            # Unless somebody has taken the run over, and started it again.
+            *(("id", "claim_id", "attempt"), RUNNING),
+            constants={"state": READY, "node": None},
         )
-        key = ("_id", "_node", "_attempt")
-        ended = update(runs).where(owned)
-        outcome: dict[str, Any] = {name: bindparam(name) for name in OUTCOME}
-        outcome["job_state"] = null()
-        self._complete = Statement(ended.values(outcome), (*OUTCOME, *key))
-        self._forget = Statement(delete(runs).where(owned), key)
+        self._start = updating(
+            *(flavour, runs, ("node", "claim_id"), ("id",), READY),
+            constants={"state": RUNNING, "available_at": None},
+        )
+        self._make_counts()
+        self._make_readers()
+
+    def _make_counts(self) -> None:
+        c = self.runs.c
         counted = (
-            select(c.job_id, func.count(distinct(c.claim_id)))
-            .where(is_running)
-            .group_by(c.job_id)
+            select(c.job_id, c.state, func.count(distinct(c.claim_id)), func.count())
+            .where(self.is_open, c.state.in_(OPEN))
+            .group_by(c.job_id, c.state)
         )
         self._count_all = Statement(counted)
-        chosen = c.job_id.in_(bindparam("job_ids", expanding=True))
-        self._count = counted.where(chosen)
-        self._hand_back = (
-            update(runs)
-            .where(
-                c.id == bindparam("_id"),
-                c.state == RUNNING,
-                c.claim_id == bindparam("_claim_id"),
-                # Or somebody has taken the run over, and started it again.
-                c.attempt == bindparam("_attempt"),
-            )
-            .values(
-                state=READY,
-                node=None,
-                available_at=bindparam("available_at"),
-                job_state=bindparam("job_state"),
-            )
+        self._count = ListStatement(self.flavour, counted, c.job_id)
+        waiting = select(c.id, c.job_id).where(self.is_open, c.state == READY)
+        self._lock_ready = ListStatement(
+            self.flavour,
+            self.flavour.lock(waiting, self.runs, "finished_at"),
+            c.job_id,
         )
+
+    def _make_readers(self) -> None:
+        c = self.runs.c
         ready = (
             select(*self.record, c.job_state)
             .where(c.available_at <= bindparam("now"), c.state == READY)
             .order_by(c.available_at, c.id)
             .limit(bindparam("size", type_=Integer))
         )
+        ready = self.flavour.lock(ready, self.runs, "available_at")
         following = or_(
             c.available_at > bindparam("after_time"),
             and_(
@@ -113,43 +131,56 @@ class RunTable:
         self._ready_after = Statement(
             ready.where(following), ("now", "size", "after_time", "after_id")
         )
-        self._start = (
-            update(runs)
-            .where(c.id == bindparam("_id"), c.state == READY)
-            .values(
-                state=RUNNING,
-                node=bindparam("node"),
-                claim_id=bindparam("claim_id"),
-                available_at=None,
-            )
-        )
 
     def insert(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Add rows made by ``to_row`` and ``running_rows``."""
-        self._insert.execute_many(connection, rows)
+        """Add rows made by ``to_row``."""
+        self._insert.execute(connection, rows)
+
+    def begin(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Add rows made by ``running_rows``."""
+        self._begin.execute(connection, rows)
 
     def complete(
         self, connection: Connection, completions: Sequence[Completion]
     ) -> None:
         """Record outcomes, of runs that are still owned by those who report them."""
-        kept = [_outcome(outcome) for outcome in completions if outcome.keep]
-        dropped = [_key(outcome) for outcome in completions if not outcome.keep]
-        if kept:
-            self._complete.execute_many(connection, kept)
+        # In the order of all other writers, so that they wait for each other in no circle. Of two, the first stands.
+        first = {_key(outcome): outcome for outcome in reversed(completions)}
+        ordered = [first[key] for key in sorted(first)]
+        succeeded = [_success(o) for o in ordered if o.keep and o.exception is None]
+        failed = [_failure(o) for o in ordered if o.keep and o.exception is not None]
+        dropped = [_key(outcome) for outcome in ordered if not outcome.keep]
+        if succeeded:
+            self._succeed.execute(connection, succeeded)
+        if failed:
+            self._fail.execute(connection, failed)
         if dropped:
-            self._forget.execute_many(connection, dropped)
+            self._forget.execute(connection, dropped)
 
-    def count_claims(
+    def count_open(
         self, connection: Connection, job_ids: Sequence[str]
-    ) -> dict[str, int]:
-        """Return how many claims are open, of each of these jobs that has any."""
+    ) -> dict[str, OpenRuns]:
+        """Return what is open of each of these jobs."""
         rows: Any  # of any length, see AnyRow
-        if len(job_ids) > MAX_LISTED:
+        if len(job_ids) > MAX_LISTED and not self.flavour.takes_arrays:
             rows = self._count_all.execute(connection)
         else:
-            rows = connection.execute(self._count, {"job_ids": job_ids})
-        wanted = frozenset(job_ids)
-        return {row[0]: row[1] for row in rows if row[0] in wanted}
+            rows = self._count.execute(connection, job_ids)
+        claims: dict[str, int] = {}
+        ready: dict[str, int] = {}
+        for job_id, state, claims_number, runs_number in rows:
+            if state == RUNNING:
+                claims[job_id] = claims_number
+            else:
+                ready[job_id] = runs_number
+        return {id: OpenRuns(claims.get(id, 0), ready.get(id, 0)) for id in job_ids}
+
+    def lock_ready(
+        self, connection: Connection, job_ids: Sequence[str]
+    ) -> Mapping[str, int]:
+        """Lock all ready runs of these jobs, and return of how many that was possible, of each job."""
+        rows = self._lock_ready.execute(connection, job_ids)
+        return Counter(row.job_id for row in rows)
 
     def read_ready(
         self,
@@ -164,11 +195,9 @@ class RunTable:
         values = (timestamp, limit, after.available_at, after.id)
         return self._ready_after.execute(connection, *values).all()
 
-    def start_ready(
-        self, connection: Connection, rows: Sequence[dict[str, Any]]
-    ) -> None:
-        """Make ready runs running ones: ``_id``, ``node`` and ``claim_id`` of each."""
-        connection.execute(self._start, rows)
+    def start_ready(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Make ready runs running ones: node, claim and identifier of each."""
+        self._start.execute(connection, rows)
 
     def add_ready(
         self, connection: Connection, job: Job, run: Run, job_state: bytes
@@ -178,9 +207,9 @@ class RunTable:
         ready = replace(run, state=RunState.READY, available_at=available_at)
         self.insert(connection, [to_row(ready, job, job_state)])
 
-    def hand_back(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Make running runs ready: ``_id``, ``_claim_id``, ``_attempt``, ``available_at`` and ``job_state`` of each."""
-        connection.execute(self._hand_back, rows)
+    def hand_back(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Make running runs ready: time, state of the job, identifier, claim and attempt of each."""
+        self._hand_back.execute(connection, rows)
 
     def get_runs(
         self,
@@ -267,16 +296,26 @@ def _key(completion: Completion) -> Values:
     return completion.run_id, completion.node, completion.attempt
 
 
-def _outcome(completion: Completion) -> Values:
+def _success(completion: Completion) -> Values:
     started_at = completion.started_at
     return (
         completion.state.value,
         None if started_at is None else started_at.timestamp(),
         completion.finished_at.timestamp(),
         completion.duration,
-        completion.exception,
-        completion.traceback,
         completion.run_id,
         completion.node,
         completion.attempt,
     )
+
+
+def _failure(completion: Completion) -> Values:
+    texts = (_storable(completion.exception), _storable(completion.traceback))
+    return (*texts, *_success(completion))
+
+
+def _storable(text: str | None) -> str | None:
+    """Return a text as every database takes it: what cannot be encoded, or is the character zero, is spelled out."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -3,8 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Connection,
+    CursorResult,
+    Select,
+    Text,
+    bindparam,
+    func,
+)
 from sqlalchemy.sql.expression import Executable
+
+from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 
 # The values of one execution, in the order of the names that its statement was given.
 Values = tuple[Any, ...]
@@ -59,3 +70,28 @@ class Statement:
 
         self._compiled = str(compiled), arrange
         return self._compiled
+
+
+class ListStatement:
+    """A query of rows that have one of some values in a column; the list of values is all that is given.
+
+    :param query: the query without this condition
+    """
+
+    def __init__(self, flavour: Flavour, query: Select[Any], column: Column[str]):
+        self._statement: Statement | None = None
+        if flavour.takes_arrays:
+            values = bindparam("values", type_=ARRAY(Text))
+            query = query.where(column == func.any(values))
+            self._statement = Statement(query, ("values",))
+        else:
+            chosen = column.in_(bindparam("values", expanding=True))
+            self._query = query.where(chosen)
+
+    def execute(
+        self, connection: Connection, values: Sequence[str]
+    ) -> CursorResult[Any]:
+        """Carry out the query."""
+        if self._statement is not None:
+            return self._statement.execute(connection, list(values))
+        return connection.execute(self._query, {"values": list(values)})

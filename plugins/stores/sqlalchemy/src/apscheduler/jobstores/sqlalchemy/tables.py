@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     Unicode,
 )
+from sqlalchemy.dialects import mysql
 
 from apscheduler.job import Job
 from apscheduler.runs import Run, RunState, RunTimes
@@ -27,6 +28,22 @@ AnyRow = Any
 ID_LENGTH = 191
 
 
+# Where MySQL limits plain BLOB and TEXT to 64 KiB, new tables have no limit to speak of.
+BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+# Transactions are needed, and identifiers that differ in case are different ones.
+MYSQL = {
+    f"{name}_{option}": value
+    for name in ("mysql", "mariadb")
+    for option, value in (
+        ("engine", "InnoDB"),
+        ("default_charset", "utf8mb4"),
+        ("collate", "utf8mb4_bin"),
+    )
+}
+
+
 def jobs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
     """Return the table of jobs, as APScheduler 3 lays it out."""
     return Table(
@@ -34,8 +51,9 @@ def jobs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
         metadata,
         Column("id", Unicode(ID_LENGTH), primary_key=True),
         Column("next_run_time", Float(25), index=True),
-        Column("job_state", LargeBinary, nullable=False),
+        Column("job_state", BYTES, nullable=False),
         schema=schema,
+        **MYSQL,
     )
 
 
@@ -57,17 +75,19 @@ def runs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
         Column("started_at", Double),
         Column("finished_at", Double),  # open runs have none
         Column("duration", Double),
-        Column("exception", Text),
-        Column("traceback", Text),
+        Column("exception", TEXT),
+        Column("traceback", TEXT),
         # What is needed when the run is started again and its job may be gone.
         Column("max_attempts", Integer),
-        Column("job_state", LargeBinary),
+        Column("job_state", BYTES),
         # How many runs the job wants to have kept.
         Column("history", Integer),
         schema=schema,
+        **MYSQL,
     )
     name, c = _qualified(table), table.c
-    Index(f"ix_{name}_open", c.finished_at, c.state, c.job_id)
+    is_open = c.finished_at.is_(None)
+    Index(f"ix_{name}_open", c.finished_at, c.state, c.job_id, postgresql_where=is_open)
     Index(f"ix_{name}_history", c.job_id, c.scheduled_time, c.history)
     waiting = c.available_at.is_not(None)
     Index(
@@ -91,6 +111,7 @@ def nodes_table(tablename: str, metadata: MetaData, schema: str | None) -> Table
         Column("pid", Integer, nullable=False),
         Column("expires_at", Double, nullable=False),
         schema=schema,
+        **MYSQL,
     )
 
 
@@ -98,17 +119,24 @@ def _qualified(table: Table) -> str:
     return f"{table.schema}_{table.name}" if table.schema else table.name
 
 
-RUNNING = RunState.RUNNING.value
+RUNNING, READY = RunState.RUNNING.value, RunState.READY.value
 
-# What ``to_row`` and ``running_rows`` give, in this order.
+# What ``to_row`` gives, in this order.
 ROW = (
     *("id", "job_id", "state", "scheduled_time", "first_time", "count", "claim_id"),
     *("node", "attempt", "available_at", "finished_at"),
     *("max_attempts", "job_state", "history"),
 )
 
+# What is not NULL of most runs that begin.
+RUNNING_ROW = (
+    *("id", "job_id", "state", "scheduled_time", "count", "claim_id"),
+    *("node", "attempt"),
+)
 
-# A lease, in the order of its columns.
+
+# A job and a lease, in the order of their columns.
+JOB = ("id", "next_run_time", "job_state")
 NODE = ("id", "host", "boot", "pid", "expires_at")
 
 
@@ -126,33 +154,26 @@ def to_row(run: Run, job: Job, job_state: bytes | None) -> tuple[Any, ...]:
     )
 
 
-def running_rows(
+def running_rows(job: Job, run_times: RunTimes, node: str) -> list[tuple[Any, ...]]:
+    """Return what to insert, as ``RUNNING_ROW``, for the runs that a claim starts, without making a record of each."""
+    claim_id, attempt, job_id = run_times.claim_id, run_times.attempt, job.id
+    return [
+        (run_id, job_id, RUNNING, run_time.timestamp(), 1, claim_id, node, attempt)
+        for run_id, run_time in zip(run_times.run_ids, run_times, strict=True)
+    ]
+
+
+def special_rows(
     job: Job, run_times: RunTimes, node: str, job_state: bytes
 ) -> list[tuple[Any, ...]]:
-    """Return what to insert for the runs that a claim starts, without making a record of each."""
-    claim_id, attempt = run_times.claim_id, run_times.attempt
-    job_id, history, state = job.id, job.history, RUNNING
+    """Return the same as ``ROW``, for a job that may be run again when it is lost, or limits its history."""
     max_attempts, kept = None, None
     if job.on_lost == "retry":
         max_attempts, kept = job.max_attempts, job_state
+    added = (max_attempts, kept, job.history)
     return [
-        (
-            run_id,
-            job_id,
-            state,
-            run_time.timestamp(),
-            None,
-            1,
-            claim_id,
-            node,
-            attempt,
-            None,
-            None,
-            max_attempts,
-            kept,
-            history,
-        )
-        for run_id, run_time in zip(run_times.run_ids, run_times, strict=True)
+        (*row[:4], None, *row[4:], None, None, *added)
+        for row in running_rows(job, run_times, node)
     ]
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from apscheduler.job import Job
-from apscheduler.jobstores.sqlalchemy.tables import to_datetime
+from apscheduler.util import utc_timestamp_to_datetime
 
 # How many states are remembered.
 CACHE_SIZE = 10_000
@@ -217,7 +217,7 @@ def set_next_run_time(job: Job, timestamp: float | None) -> None:
     zone: tzinfo | None = (
         stored.tzinfo if stored is not None else getattr(job.trigger, "timezone", None)
     )
-    job.next_run_time = to_datetime(timestamp).astimezone(zone or UTC)
+    job.next_run_time = utc_timestamp_to_datetime(timestamp).astimezone(zone or UTC)
 
 
 def _are_immutable(args: Any, kwargs: Any) -> bool:

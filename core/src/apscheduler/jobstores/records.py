@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -82,10 +83,12 @@ def read_record(
     data: bytes,
     serializer: Serializer,
     error: Exception | None,
+    unwrap: Callable[[dict[str, Any]], dict[str, Any]] = lambda state: state,
 ) -> JobRecord:
     """Return what the stored bytes say of a job.
 
     :param error: why the job could not be restored, if that was tried
+    :param unwrap: finds the state of the job in what was stored
     """
     record = JobRecord(job_id, next_run_time, error=_describe(error))
     try:
@@ -93,6 +96,7 @@ def read_record(
             state = _LenientUnpickler(io.BytesIO(data)).load()
         else:
             state = serializer.loads(data)
+        state = unwrap(state)
         record.name, record.func = state["name"], state["func"]
         record.origin = state.get("origin")
         trigger = state["trigger"]

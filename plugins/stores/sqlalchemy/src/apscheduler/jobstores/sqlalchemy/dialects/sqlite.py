@@ -1,4 +1,4 @@
-"""What differs from database to database: transactions, waiting for locks, what errors mean."""
+"""SQLite: one writer at a time, in a file or in memory."""
 
 import random
 import time
@@ -10,46 +10,7 @@ from sqlalchemy import URL, Connection, Engine, Table, delete, false
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-
-class Dialect:
-    """How to talk to a database of which nothing is known."""
-
-    # Whether a claim sees what others have claimed: several schedulers may then share the database.
-    isolates_claims = False
-    # Whether only one transaction at a time can write to the whole database.
-    has_one_writer = False
-
-    def options(self, url: URL, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options to create an engine with, from those that were configured."""
-        return dict(options)
-
-    def is_private(self, engine: Engine) -> bool:
-        """Return whether nobody but this process can see the database."""
-        return False
-
-    def check(self, engine: Engine) -> None:
-        """Refuse an engine that cannot work.
-
-        :raises ValueError: saying why
-        """
-
-    def tune(self, engine: Engine) -> None:
-        """Set up the database behind an engine that was created here."""
-
-    def begin_write(self, connection: Connection, table: Table | None) -> None:
-        """Make sure that what is read from here on is still true when the transaction writes.
-
-        :param table: one that is there, if any is
-        """
-
-    def is_denied(self, exc: DBAPIError) -> bool:
-        """Return whether creating tables failed because this user may not."""
-        return False
-
-    def explain(self, exc: DBAPIError) -> str | None:
-        """Return what an error means and what to do about it, None if it speaks for itself."""
-        return None
-
+from apscheduler.jobstores.sqlalchemy.dialects.base import Dialect
 
 # The longest wait between two attempts to get the write lock. SQLite's own waiting grows to 100 ms a time, and
 # whoever works without a pause then keeps everybody else out.
@@ -139,15 +100,6 @@ class SQLiteDialect(Dialect):
 
     def explain(self, exc: DBAPIError) -> str | None:
         return ADVICE.get(_name_of(exc))
-
-
-def dialect_of(engine: Engine | URL) -> Dialect:
-    """Return what to know about the database behind an engine or URL."""
-    name = engine.get_backend_name() if isinstance(engine, URL) else engine.dialect.name
-    return DIALECTS.get(name, Dialect)()
-
-
-DIALECTS: Mapping[str, type[Dialect]] = {"sqlite": SQLiteDialect}
 
 
 def _is_in_memory(url: URL) -> bool:

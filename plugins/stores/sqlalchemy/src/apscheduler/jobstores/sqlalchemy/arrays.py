@@ -1,0 +1,102 @@
+"""Many rows in one statement on PostgreSQL: each column is an array."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Double, Float, Integer, LargeBinary, Table
+from sqlalchemy.types import TypeEngine
+
+from apscheduler.jobstores.sqlalchemy.raw import RawWriter, marked, quote
+from apscheduler.jobstores.sqlalchemy.statements import Values
+
+
+class _ArrayWriter(RawWriter):
+    """Gives each column as one array."""
+
+    def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
+        if self._sql is None:
+            self._sql = self._write(self.name_of(connection))
+        columns = zip(*rows, strict=True)
+        connection.exec_driver_sql(self._sql, tuple(map(_array, columns)))
+
+    def _write(self, table: str) -> str:
+        raise NotImplementedError
+
+    def _unnest(self, alias: str = "v") -> str:
+        columns = [self._table.c[name] for name in (*self._names, *self._keys)]
+        arrays = ", ".join(f"%s::{_postgresql_type(c.type)}[]" for c in columns)
+        names = ", ".join(f'"{name}"' for name in (*self._names, *marked(self._keys)))
+        return f"unnest({arrays}) AS {alias} ({names})"
+
+    def _matches(self) -> str:
+        return " AND ".join(f't."{key}" = v."_{key}"' for key in self._keys)
+
+
+class ArrayInsert(_ArrayWriter):
+    def __init__(self, table: Table, names: Sequence[str]):
+        super().__init__(table, names, (), None)
+
+    def _write(self, table: str) -> str:
+        names = ", ".join(f'"{name}"' for name in self._names)
+        return f"INSERT INTO {table} ({names}) SELECT * FROM {self._unnest()}"
+
+
+class ArrayUpdate(_ArrayWriter):
+    def __init__(
+        self,
+        table: Table,
+        names: Sequence[str],
+        keys: Sequence[str],
+        state: str | None,
+        constants: Mapping[str, str | None],
+    ):
+        super().__init__(table, names, keys, state)
+        self._constants = constants
+
+    def _write(self, table: str) -> str:
+        values = [f'"{name}" = v."{name}"' for name in self._names]
+        values += [f'"{name}" = {quote(v)}' for name, v in self._constants.items()]
+        return (
+            f"UPDATE {table} AS t SET {', '.join(values)} FROM {self._unnest()} "
+            f"WHERE {self._matches()}{self.has_state()}"
+        )
+
+
+class ArrayDelete(_ArrayWriter):
+    def __init__(self, table: Table, keys: Sequence[str], state: str | None):
+        super().__init__(table, (), keys, state)
+
+    def _write(self, table: str) -> str:
+        return (
+            f"DELETE FROM {table} AS t USING {self._unnest()} "
+            f"WHERE {self._matches()}{self.has_state()}"
+        )
+
+
+def _postgresql_type(kind: TypeEngine[Any]) -> str:
+    if isinstance(kind, (Float, Double)):
+        return "float8"
+    if isinstance(kind, Integer):
+        return "int4"
+    return "bytea" if isinstance(kind, LargeBinary) else "text"
+
+
+def _array(values: Sequence[Any]) -> str:
+    """Return an array as PostgreSQL writes it; drivers take their time for this, element by element."""
+    kinds = set(map(type, values))
+    if kinds <= {float, int}:
+        return f"{{{','.join(map(repr, values))}}}"
+    if kinds == {type(None)}:
+        return f"{{{','.join(['NULL'] * len(values))}}}"
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
+    return repr(value)

@@ -29,6 +29,7 @@ from apscheduler.settings import (
     KNOWN_KEYS,
     PREFIX,
     describe_unknown,
+    retry_seconds,
 )
 from apscheduler.triggers.base import TriggerError
 from apscheduler.util import asbool, astimezone, maybe_ref
@@ -43,6 +44,7 @@ BASE_CLASSES: Mapping[Kind, type] = {
 SCALARS: dict[str, Callable[[Any], Any]] = {
     "timezone": astimezone,
     "jobstore_retry_interval": float,
+    "start_retry": retry_seconds,
     "daemon": asbool,
     "logger": maybe_ref,
     "clock": maybe_ref,

@@ -1,8 +1,8 @@
 """What a scheduler does with one store in a pass: ask, plan, claim, dispatch, complete."""
 
 import random
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.completions import CompletionBuffer
@@ -38,6 +38,8 @@ MAX_ROUNDS = 20
 
 # A run whose job fires again within this time must be recorded before, or it would count as still going on.
 URGENT = timedelta(milliseconds=50)
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 STATES = {
     EVENT_JOB_EXECUTED: RunState.SUCCEEDED,
@@ -89,6 +91,7 @@ class StoreDriver:
         # Runs that shutting down has kept from starting: handed back when the store is closed.
         self._unstarted: list[Claim] = []
         self._retry_store_at: datetime | None = None
+        self._end_subscription: Callable[[], None] | None = None
         if store is not raw_store:
             # An adapter is linked, also to a store that is already at work.
             store._scheduler, store._alias = self.scheduler, alias
@@ -111,13 +114,45 @@ class StoreDriver:
                 self.scheduler._logger,
                 self.scheduler._threads,
             )
+        if self.store.pushes_changes:
+            self._subscribe()
 
     def leave_to_parent(self) -> None:
         """In a forked process: forget the runs and the lease of the parent."""
         self._open, self._unstarted, self.lease = {}, [], None
+        self._end_subscription = None
+
+    def _subscribe(self) -> None:
+        try:
+            self._end_subscription = self.store.subscribe(self._hear_of_change)
+        except Exception as exc:  # what it would have told is found by looking
+            self.scheduler._logger.warning(
+                "Job store %r does not tell of changes, and is polled only: %s",
+                self.alias,
+                exc,
+            )
+
+    def unsubscribe(self) -> None:
+        """Hear of no more changes by others."""
+        end, self._end_subscription = self._end_subscription, None
+        if end is None:
+            return
+        try:
+            end()
+        except Exception:
+            self.scheduler._logger.exception(
+                "Error ending the subscription to job store %r", self.alias
+            )
+
+    def _hear_of_change(self) -> None:
+        """Look at once, also at a store that had failed: who tells of changes is there again."""
+        if self._retry_store_at is not None:
+            self._retry_store_at = LONG_AGO
+        self.scheduler.wakeup()
 
     def close(self) -> None:
         """Shut the store down; where runs are still going on, after the last of them."""
+        self.unsubscribe()
         if self._open and self.store.keeps_runs:
             self.is_closing = True
             return

@@ -82,9 +82,12 @@ class Engine:
         """Take a store into the passes that follow, and return its driver."""
         driver = self.drivers.get(alias)
         if driver is None or driver.raw_store is not store:
-            driver = StoreDriver(self, alias, store, native_store(store))
-            self.drivers[alias] = driver
+            driver = self.drivers[alias] = self.create_driver(alias, store)
         return driver
+
+    def create_driver(self, alias: str, store: BaseJobStore) -> StoreDriver:
+        """Return a driver for a store that takes no part in passes."""
+        return StoreDriver(self, alias, store, native_store(store))
 
     def remove(self, alias: str) -> StoreDriver | None:
         """Leave a store out of the passes that follow."""

@@ -1,6 +1,7 @@
 """From configuration dicts, flat or nested, to nested ones; and what may be in them."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -21,6 +22,7 @@ KNOWN_KEYS = frozenset(
         "name",
         "scheduler",
         "source",
+        "start_retry",
         "timezone",
         "version",
     }
@@ -127,6 +129,31 @@ def job_defaults(config: Mapping[str, Any], logger: logging.Logger) -> dict[str,
             ) from exc
     warn_unknown(config, JOB_DEFAULT_TYPES, "job default", logger)
     return defaults
+
+
+def retry_seconds(value: Any) -> float:
+    """Return for how many seconds the start of a job store is tried: a number, or true for no limit, also as text.
+
+    :raises ValueError: if it is neither, or negative
+    """
+    try:
+        seconds = _seconds(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ValueError(
+            f"'start_retry' must be a number of seconds, or true to try without limit, but is {value!r}"
+        )
+    return seconds
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool):
+        return math.inf if value else 0.0
+    try:
+        return float(value)
+    except ValueError:
+        return _seconds(asbool(value))
 
 
 def warn_unknown(

@@ -66,6 +66,7 @@ from apscheduler.settings import (
     describe_unprefixed,
     job_defaults,
     nest,
+    retry_seconds,
     section,
     warn_unknown,
 )
@@ -136,6 +137,7 @@ class BaseScheduler(JobMethods):
     :ivar int state: ``STATE_STOPPED``, ``STATE_RUNNING`` or ``STATE_PAUSED``
     :ivar timezone: zone for naive times, and for triggers that are made by name
     :ivar float jobstore_retry_interval: seconds after which a job store that failed is tried again
+    :ivar float start_retry: for how many seconds a job store whose server does not answer is tried when it is started
     """
 
     # Configuration keys of a subclass beyond those that every scheduler knows.
@@ -147,6 +149,7 @@ class BaseScheduler(JobMethods):
         self._executors_lock = self._create_lock()
         self._jobstores: dict[str, BaseJobStore] = {}
         self._jobstores_lock = self._create_lock()
+        self._starting_jobstores: set[str] = set()
         self._listeners: list[tuple[Callable[[Any], object], int]] = []
         self._listeners_lock = self._create_lock()
         self._logger = getLogger("apscheduler.scheduler")
@@ -212,6 +215,7 @@ class BaseScheduler(JobMethods):
         timezone = config.get("timezone")
         self.timezone = (astimezone(timezone) if timezone else None) or get_localzone()
         self.jobstore_retry_interval = float(config.get("jobstore_retry_interval", 10))
+        self.start_retry = retry_seconds(config.get("start_retry", 0))
         self._clock = maybe_ref(config.get("clock")) or self._default_clock
         if not isinstance(self._clock, Clock):
             raise TypeError(f"'clock' must be a Clock, got {self._clock!r}")
@@ -298,8 +302,7 @@ class BaseScheduler(JobMethods):
         try:
             with self._executors_lock:
                 self._start_executors(undo)
-            with self._jobstores_lock:
-                self._start_jobstores(undo)
+            self._start_jobstores(undo)
             self._add_pending_jobs(undo)
             if self._declarations is not None:
                 self._declarations.synchronise(self)
@@ -324,13 +327,16 @@ class BaseScheduler(JobMethods):
             undo.append(lambda executor=executor: executor.shutdown(False))  # type: ignore[misc]
 
     def _start_jobstores(self, undo: list[Callable[[], object]]) -> None:
-        if "default" not in self._jobstores:
-            self._jobstores["default"] = self._create_default_jobstore()
-            undo.append(lambda: self._jobstores.pop("default"))
+        with self._jobstores_lock:
+            is_without = "default" not in self._jobstores
+            if is_without:
+                self._jobstores["default"] = self._create_default_jobstore()
+                undo.append(lambda: self._jobstores.pop("default"))
+        if is_without:
             self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_ADDED, "default"))
-        for alias, jobstore in self._jobstores.items():
+        for alias, jobstore in list(self._jobstores.items()):
             driver = self._engine.add(alias, jobstore)
-            driver.start()
+            self._start_driver(driver)
             undo.append(driver.close)
 
     @abstractmethod

@@ -1,12 +1,14 @@
 """The executors, stores and triggers of a scheduler: made from names, added, looked up, removed."""
 
 import logging
+import time
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Literal
 
 from apscheduler.clock import Clock
+from apscheduler.drivers import StoreDriver
 from apscheduler.engine import Engine
 from apscheduler.events import (
     EVENT_EXECUTOR_ADDED,
@@ -36,6 +38,9 @@ STATE_PAUSED = 2
 # Triggers that count from the time they are made unless they are given this argument.
 RELATIVE_TIMES = {"date": "run_date", "interval": "start_date"}
 
+# A job store that cannot be reached when it is started is tried again after this pause, which doubles each time.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+
 Kind = Literal["trigger", "executor", "jobstore"]
 
 BASE_CLASSES: dict[str, type] = {
@@ -63,11 +68,14 @@ class ComponentRegistry(metaclass=ABCMeta):
     state: int
     timezone: tzinfo
     jobstore_retry_interval: float
+    start_retry: float
     _logger: logging.Logger
     _engine: Engine
     _clock: Clock
     _executors: dict[str, BaseExecutor]
     _jobstores: dict[str, BaseJobStore]
+    # Aliases of stores that are being added to a running scheduler.
+    _starting_jobstores: set[str]
     _executors_lock: Any
     _jobstores_lock: Any
     # Whether this process was forked while the scheduler was running, which goes on in the parent only.
@@ -88,6 +96,10 @@ class ComponentRegistry(metaclass=ABCMeta):
     @abstractmethod
     def _is_heard(self, code: int) -> bool:
         """Return whether anybody wants events with this code, so that others need not be made."""
+
+    @abstractmethod
+    def _create_event(self) -> Any:
+        """Return what works like a ``threading.Event`` in the threads of this scheduler."""
 
     @abstractmethod
     def _now(self) -> datetime:
@@ -150,21 +162,59 @@ class ComponentRegistry(metaclass=ABCMeta):
         """
         added: BaseJobStore = self._resolve("jobstore", jobstore, jobstore_opts)
         with self._jobstores_lock:
-            if alias in self._jobstores:
+            if alias in self._jobstores or alias in self._starting_jobstores:
                 raise ValueError(
                     f"This scheduler already has a job store by the alias of {alias!r}"
                 )
-            self._jobstores[alias] = added
-            if self.state != STATE_STOPPED:
-                try:
-                    self._engine.add(alias, added).start()
-                except BaseException:
-                    del self._jobstores[alias]
-                    self._engine.remove(alias)
-                    raise
+            is_running = self.state != STATE_STOPPED
+            if is_running:
+                self._starting_jobstores.add(alias)
+            else:
+                self._jobstores[alias] = added
+        if is_running:
+            self._add_started(added, alias)
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_ADDED, alias))
         if self.state != STATE_STOPPED:
             self.wakeup()
+
+    def _add_started(self, jobstore: BaseJobStore, alias: str) -> None:
+        """Start a store and register it. The registry is not locked while its server is waited for."""
+        driver = self._engine.create_driver(alias, jobstore)
+        try:
+            self._start_driver(driver)
+        except BaseException:
+            self._starting_jobstores.discard(alias)
+            raise
+        with self._jobstores_lock:
+            self._starting_jobstores.discard(alias)
+            self._jobstores[alias] = jobstore
+            self._engine.drivers[alias] = driver
+            was_shut_down = self.state == STATE_STOPPED
+        if was_shut_down:
+            driver.close()
+
+    def _start_driver(self, driver: StoreDriver) -> None:
+        """Start a store; while its server does not answer, for as long as ``start_retry`` allows."""
+        deadline = time.monotonic() + self.start_retry
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                driver.start()
+            except Exception as exc:
+                left = deadline - time.monotonic()
+                if left <= 0 or not driver.store.is_unreachable(exc):
+                    raise
+                pause = min(pause, left)
+                self._logger.warning(
+                    "Job store %r cannot be reached, and is tried again in %.1f seconds: %s",
+                    driver.alias,
+                    pause,
+                    exc,
+                )
+            else:
+                return
+            self._create_event().wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def remove_jobstore(self, alias: str, shutdown: bool = True) -> None:
         """Remove a job store; the jobs in it are not touched.
@@ -176,6 +226,7 @@ class ComponentRegistry(metaclass=ABCMeta):
             driver = self._engine.add(alias, jobstore)
             del self._jobstores[alias]
             self._engine.remove(alias)
+        driver.unsubscribe()
         if shutdown:
             driver.close()
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_REMOVED, alias))

@@ -19,6 +19,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 class TestMemoryJobStore(NativeJobStoreContract):
     serializes = False  # the job objects themselves are kept
+    shareable = False
 
     @pytest.fixture
     def store(self) -> Iterator[MemoryJobStore]:

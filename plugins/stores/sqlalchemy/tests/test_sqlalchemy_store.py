@@ -34,6 +34,8 @@ class TestOnFile(NativeJobStoreContract):
 
 
 class TestInMemory(NativeJobStoreContract):
+    shareable = False
+
     @pytest.fixture
     def store(self) -> Iterator[SQLAlchemyJobStore]:
         store = SQLAlchemyJobStore("sqlite://")
@@ -43,6 +45,8 @@ class TestInMemory(NativeJobStoreContract):
 
 
 class TestOnAnEngineOfTheUser(NativeJobStoreContract):
+    shareable = False
+
     @pytest.fixture
     def store(self) -> Iterator[SQLAlchemyJobStore]:
         engine = create_engine(
@@ -58,6 +62,8 @@ class TestOnAnEngineOfTheUser(NativeJobStoreContract):
 
 
 class TestWithRunsInMemory(NativeJobStoreContract):
+    shareable = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[SQLAlchemyJobStore]:
         store = SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}", shared=False)

@@ -709,13 +709,13 @@ def test_next_fire_time(
     assert answer is None or answer.tzinfo is trigger.timezone
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name_example)
+@pytest.mark.parametrize(
+    "example", [e for e in EXAMPLES if e[-1] is not None], ids=name_example
+)
 def test_the_fire_time_is_found_again_looking_back_from_it(
-    example: tuple[str | Fields, str, str | None, str, str | None],
+    example: tuple[str | Fields, str, str | None, str, str],
 ) -> None:
     fields, zone, _, _, expected = example
-    if expected is None:
-        pytest.skip("there is no fire time")
     if isinstance(fields, str):
         trigger = CronTrigger.from_crontab(fields, zone)
     else:

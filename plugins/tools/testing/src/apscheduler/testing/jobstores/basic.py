@@ -12,6 +12,7 @@ from apscheduler.jobstores.base import (
     JobLookupError,
 )
 from apscheduler.testing import jobs
+from apscheduler.testing.contracts import Contract, only_if
 from apscheduler.testing.jobs import EverySecond, Greeter, add, fail, make_stored_job
 
 T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -31,13 +32,15 @@ def ids(found: list[Job]) -> list[str]:
     return [job.id for job in found]
 
 
-class JobStoreContract:
+class JobStoreContract(Contract):
     """Subclasses supply a fixture ``store``: an empty store, started by ``start(None, alias)``.
 
     :cvar serializes: whether jobs are stored as data; a store that keeps the objects says False, and why
+    :cvar shareable: whether several schedulers can use the storage at the same time
     """
 
     serializes = True
+    shareable = True
 
     def test_looking_up_an_unknown_job_gives_none(self, store: BaseJobStore) -> None:
         assert store.lookup_job("unknown") is None
@@ -275,9 +278,8 @@ class JobStoreContract:
         assert job is not None
         assert job.func(*job.args, **job.kwargs) == expected
 
+    @only_if(lambda suite: suite.serializes)
     def test_the_state_of_a_caller_is_not_shared(self, store: BaseJobStore) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         store.add_job(make_stored_job("a", T0, args=[[1], 2]))
 
         first = store.lookup_job("a")
@@ -290,14 +292,13 @@ class JobStoreContract:
         assert list(again.args) == [[1], 2]
         assert again.name == "add"
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_job_that_cannot_be_restored_is_kept_and_left_out(
         self,
         store: BaseJobStore,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
         store.add_job(make_stored_job("b", T0 + SECOND))
 
@@ -309,11 +310,10 @@ class JobStoreContract:
         with pytest.raises(ConflictingIdError):
             store.add_job(make_stored_job("vanished", T0))
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_job_is_back_as_soon_as_it_can_be_restored(
         self, store: BaseJobStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
         assert store.get_all_jobs() == []
 
@@ -321,21 +321,19 @@ class JobStoreContract:
 
         assert ids(store.get_all_jobs()) == ["vanished"]
 
+    @only_if(lambda suite: suite.serializes)
     def test_looking_up_a_job_that_cannot_be_restored_raises(
         self, store: BaseJobStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
 
         with pytest.raises(LookupError, match="vanishing"):
             store.lookup_job("vanished")
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_job_that_cannot_be_restored_can_be_removed(
         self, store: BaseJobStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
 
         store.remove_job("vanished")

@@ -10,6 +10,7 @@ from apscheduler.jobstores.contract import (
 )
 from apscheduler.nodes import Identity
 from apscheduler.testing import jobs
+from apscheduler.testing.contracts import only_if
 from apscheduler.testing.jobs import make_stored_job
 from apscheduler.testing.jobstores.basic import (
     SECOND,
@@ -84,11 +85,10 @@ class ChangeContract(JobStoreContract):
         assert found.name == "new"
         assert found.next_run_time == T0 + timedelta(minutes=1)
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_change_fails_when_the_job_was_changed_meanwhile(
         self, store: NativeJobStore
     ) -> None:
-        if not self.serializes:
-            pytest.skip("all readers have the same object")
         store.add_job(make_stored_job("a", T0))
         first, second = store.read_job("a"), store.read_job("a")
         assert first is not None and second is not None
@@ -145,14 +145,13 @@ class ChangeContract(JobStoreContract):
 
         assert ids(store.get_all_jobs()) == ["a"]
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_job_that_cannot_be_restored_is_passed_over_and_reported_once(
         self,
         store: NativeJobStore,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
         store.add_job(make_stored_job("b", T0 + TICK))
 
@@ -164,11 +163,10 @@ class ChangeContract(JobStoreContract):
         reports = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
         assert ["'vanished'" in report for report in reports] == [True]
 
+    @only_if(lambda suite: suite.serializes)
     def test_a_job_that_was_repaired_is_claimed(
         self, store: NativeJobStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if not self.serializes:
-            pytest.skip("this store keeps the objects")
         self.add_vanished_job(store, monkeypatch, T0)
         assert claim(store, Identity()).claims == []
 

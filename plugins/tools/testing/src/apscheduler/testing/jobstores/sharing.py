@@ -13,6 +13,7 @@ from apscheduler.jobstores.contract import (
 )
 from apscheduler.nodes import Identity, Node
 from apscheduler.runs import RunState
+from apscheduler.testing.contracts import only_if
 from apscheduler.testing.jobs import add, make_stored_job
 from apscheduler.testing.jobstores.basic import (
     T0,
@@ -30,6 +31,9 @@ from apscheduler.testing.jobstores.requests import (
     states,
 )
 
+# How long to wait for what is to happen soon.
+SOON = 20
+
 
 class SharingContract(JobStoreContract):
     """Several schedulers on one storage, and what becomes of the runs of those that die."""
@@ -39,10 +43,35 @@ class SharingContract(JobStoreContract):
         self, store: NativeJobStore, request: pytest.FixtureRequest
     ) -> tuple[NativeJobStore, NativeJobStore]:
         """Return two stores on the same storage."""
-        if not store.shareable:
-            pytest.skip("this store cannot be shared")
         return store, request.getfixturevalue("other_store")
 
+    def test_can_be_shared_as_declared(self, store: NativeJobStore) -> None:
+        assert store.shareable == self.shareable
+
+    @only_if(lambda suite: suite.shareable)
+    def test_other_stores_are_told_of_changes(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        told = threading.Event()
+        unsubscribe = other.subscribe(told.set)
+        assert (unsubscribe is not None) == other.pushes_changes
+        if unsubscribe is None:
+            return  # whoever wants to know has to look
+        try:
+            for change in (
+                lambda: store.add_job(make_stored_job("a", T0)),
+                lambda: store.add_jobs([make_stored_job("b", T0 + TICK)]),
+                lambda: store.update_job(make_stored_job("a", T0 - TICK)),
+                lambda: store.change_job(store.read_job("a"), {"next_run_time": T0}),  # type: ignore[arg-type]  # it is there
+            ):
+                told.clear()
+                change()
+                assert told.wait(SOON)
+        finally:
+            unsubscribe()
+
+    @only_if(lambda suite: suite.shareable)
     def test_a_fire_is_claimed_through_one_of_two_stores(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -53,6 +82,7 @@ class SharingContract(JobStoreContract):
 
         assert [claimed_ids(batch) for batch in batches] == [["a"], []]
 
+    @only_if(lambda suite: suite.shareable)
     def test_instances_are_counted_over_all_schedulers(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -64,6 +94,7 @@ class SharingContract(JobStoreContract):
 
         assert found.skipped
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_change_fails_when_another_store_was_faster(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -89,7 +120,7 @@ class SharingContract(JobStoreContract):
 
         def work(store: NativeJobStore) -> None:
             me = Identity()
-            barrier.wait(20)
+            barrier.wait(SOON)
             while True:
                 batch = claim(store, me, T0 + 4 * TICK, run_again, limit=7)
                 if not batch.claims and not batch.more:
@@ -122,6 +153,7 @@ class SharingContract(JobStoreContract):
         batch = claim(store, dead, plan=run_once, lease_until=T0 + LEASE)
         return batch.claims[0]
 
+    @only_if(lambda suite: suite.shareable)
     def test_runs_of_a_node_whose_lease_is_over_are_lost(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -140,6 +172,7 @@ class SharingContract(JobStoreContract):
         (stored,) = store.get_runs(EVERYTHING, 10)
         assert (stored.state, stored.finished_at) == (RunState.LOST, T0 + LEASE + TICK)
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_node_that_comes_back_does_not_change_what_was_recorded(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -162,6 +195,7 @@ class SharingContract(JobStoreContract):
             2,
         )
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_lost_run_is_retried_if_its_job_asks_for_that(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -182,6 +216,7 @@ class SharingContract(JobStoreContract):
         (run,) = store.take_over(Identity().node, now + 2 * LEASE)
         assert (run.state, run.attempt) == (RunState.LOST, 2)
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_renewed_lease_keeps_runs_from_being_taken(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -194,6 +229,7 @@ class SharingContract(JobStoreContract):
         assert other.take_over(Identity().node, T0 + 2 * LEASE) == []
         assert states(store) == [RunState.RUNNING]
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_node_does_not_take_its_own_runs(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -203,6 +239,7 @@ class SharingContract(JobStoreContract):
 
         assert store.take_over(me.node, T0 + 9 * LEASE) == []
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_node_whose_process_is_gone_is_dead_at_once(
         self,
         both: tuple[NativeJobStore, NativeJobStore],
@@ -219,6 +256,7 @@ class SharingContract(JobStoreContract):
 
         assert [run.job_id for run in taken] == ["a"]
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_dropped_lease_leaves_nothing_to_take(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
@@ -232,6 +270,7 @@ class SharingContract(JobStoreContract):
         assert other.take_over(Identity().node, T0 + 9 * LEASE) == []
         assert states(store) == [RunState.SUCCEEDED]
 
+    @only_if(lambda suite: suite.shareable)
     def test_a_lost_run_frees_its_instance(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:

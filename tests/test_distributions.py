@@ -47,6 +47,7 @@ ROOMS = [
         "apscheduler.nodes",
         "apscheduler.schedulers",
         "apscheduler.serializers",
+        "apscheduler.threads",
         "apscheduler.triggers",
         "apscheduler.triggers.base",
         "apscheduler.util",
@@ -70,6 +71,7 @@ ROOMS = [
         "apscheduler.leases",
         "apscheduler.outcomes",
         "apscheduler.selection",
+        "apscheduler.timekeeping",
     },
     {
         "apscheduler.declarations",

@@ -1,9 +1,20 @@
 """The one place where time is read; a controllable clock takes its place in tests."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 NO_OFFSET = timedelta(0)
+
+# Time that passes while the machine is suspended counts, where the system tells.
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def monotonic() -> float:
+    """Return the seconds since some time in the past, which do not change when the clock is set."""
+    if _BOOT_CLOCK is None:
+        return time.monotonic()
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class Clock:

@@ -29,6 +29,7 @@ from apscheduler.jobstores.contract import (
 from apscheduler.leases import LeaseKeeper
 from apscheduler.runs import Completion, Plan, RunState, RunTimes
 from apscheduler.selection import Selection
+from apscheduler.timekeeping import ServerClock
 
 if TYPE_CHECKING:
     from apscheduler.engine import Engine
@@ -103,6 +104,7 @@ class StoreDriver:
             self._settle_accounts()
             self.store.shutdown()
         self.store.start(self.scheduler, self.alias)
+        self._compare_clocks()
         self.selection.release_holds()
         self.housekeeper.start(self.scheduler._clock.now())
         if self.store.shareable and self.store.keeps_runs:
@@ -116,6 +118,13 @@ class StoreDriver:
             )
         if self.store.pushes_changes:
             self._subscribe()
+
+    def _compare_clocks(self) -> bool:
+        """Have the scheduler live by the time of the server, unless it was given a clock; return whether it looked."""
+        clock = self.scheduler._clock
+        if not isinstance(clock, ServerClock):
+            return False
+        return clock.follow(self.store, self.alias, self.scheduler._logger)
 
     def leave_to_parent(self) -> None:
         """In a forked process: forget the runs and the lease of the parent."""
@@ -163,6 +172,9 @@ class StoreDriver:
             if self.lease is not None:
                 self.lease.release()
             self.store.shutdown()
+            clock = self.scheduler._clock
+            if isinstance(clock, ServerClock):
+                clock.stop_following(self.store)
 
     def _settle_accounts(self) -> None:
         self.completions.flush()
@@ -230,6 +242,8 @@ class StoreDriver:
         self, now: datetime, events: list[SchedulerEvent]
     ) -> datetime | None:
         """Claim and dispatch until nothing more is due, or nothing more can be started."""
+        if self._compare_clocks():
+            now = self.scheduler._clock.now()
         self.housekeeper.keep(now)
         for _ in range(MAX_ROUNDS):
             limit = self.selection.look_for_capacity()

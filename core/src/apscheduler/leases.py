@@ -1,11 +1,11 @@
 """The lease of a node: proof to other schedulers that the owner of open runs is alive."""
 
 import logging
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.clock import monotonic
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Node
 from apscheduler.threads import Threads
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from apscheduler.jobstores.contract import NativeJobStore
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
-
-# Time that passes while the machine is suspended counts: others will have taken over meanwhile.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LeaseKeeper:
@@ -43,7 +40,7 @@ class LeaseKeeper:
 
     def next_expiry(self) -> tuple[datetime, float]:
         """Return until when a lease granted now would last: for the store, and on this machine's clock."""
-        return self._now() + LEASE, time.clock_gettime(_CLOCK) + LEASE_SECONDS
+        return self._now() + LEASE, monotonic() + LEASE_SECONDS
 
     def granted(self, held_until: float) -> None:
         """Take note that a claim has recorded the lease, and keep it up from here on."""
@@ -64,7 +61,7 @@ class LeaseKeeper:
 
     def is_good(self) -> bool:
         """Return whether nobody can have taken this node for dead."""
-        return time.clock_gettime(_CLOCK) < self._held_until
+        return monotonic() < self._held_until
 
     def release(self) -> None:
         """End the lease; the node owns nothing any more."""

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from tzlocal import get_localzone
 
-from apscheduler.clock import CallableClock, Clock
+from apscheduler.clock import Clock
 from apscheduler.engine import Engine
 from apscheduler.events import (
     EVENT_ALL,
@@ -70,6 +70,7 @@ from apscheduler.settings import (
     section,
     warn_unknown,
 )
+from apscheduler.timekeeping import ServerClock
 from apscheduler.util import astimezone, maybe_ref
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class BaseScheduler(JobMethods):
         self._listeners: list[tuple[Callable[[Any], object], int]] = []
         self._listeners_lock = self._create_lock()
         self._logger = getLogger("apscheduler.scheduler")
-        self._clock = self._default_clock = CallableClock(lambda: datetime.now(UTC))
+        self._clock = self._default_clock = ServerClock(lambda: datetime.now(UTC))
         self._declarations: Declarations | None = None
         self._hears_all = True
         # Events that listeners have not been told of completely.

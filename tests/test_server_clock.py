@@ -162,5 +162,6 @@ def test_what_is_counted_from_now_is_counted_from_the_time_of_the_server(
     tolerance = timedelta(seconds=1)
     for run in runs:
         assert begun - tolerance < run.scheduled_time < ended + tolerance
-        assert run.finished_at is not None
+        if run.finished_at is None:  # shutting down has kept it from starting
+            continue
         assert begun - tolerance < run.finished_at < ended + tolerance

@@ -53,10 +53,24 @@ def test_first_steps_ticks_and_stops(tmp_path: Path) -> None:
     assert lines[-2:] == ["Time to go", "Stopped"]
 
 
-def test_asyncio_application_runs_coroutines_and_functions(tmp_path: Path) -> None:
-    lines = run(EXAMPLES / "asyncio_application.py", cwd=tmp_path).splitlines()
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("asyncio", {"Hello you", "Working beside the loop"}),
+        ("gevent", {"Hello you"}),
+        ("tornado", {"Hello from the server", "Working beside the loop"}),
+        ("twisted", {"Hello from the server", "Working beside the reactor"}),
+        ("qt", {"It is 20.5 degrees", "It is 22.5 degrees"}),
+    ],
+)
+def test_application_with_an_event_loop_runs_its_jobs_and_stops(
+    tmp_path: Path, name: str, expected: set[str]
+) -> None:
+    program = EXAMPLES / f"{name}_application.py"
 
-    assert {"Hello you", "Working beside the loop"} <= set(lines)
+    lines = run(program, cwd=tmp_path).splitlines()
+
+    assert expected <= set(lines)
     assert lines[-1] == "Stopped"
 
 

@@ -115,6 +115,14 @@ class ClaimPass(ABC):
     def find_next(self) -> float | None:
         """Return the earliest time later than now at which a job is due or a ready run available."""
 
+    def is_held(self, job_id: str) -> bool:
+        """Return whether others are about to claim or to change the job, so that nothing of it is claimed now."""
+        return False
+
+    def count_open(self, record: DueJob | ReadyRuns) -> int:
+        """Return how many claims of the job have runs that are going on; what this pass claims does not count."""
+        return record.open_claims
+
     def carry_out(self) -> ClaimBatch:
         """Claim, write, and return what was claimed."""
         candidates: Iterator[ReadyRuns | DueJob] = heapq.merge(
@@ -161,13 +169,15 @@ class ClaimPass(ABC):
 
     def _is_full(self, record: DueJob | ReadyRuns, job: Job) -> bool:
         started = self._started.get(job.id, 0)
-        return record.open_claims + started >= job.max_instances
+        return self.count_open(record) + started >= job.max_instances
 
     def _take_due(self, due: DueJob) -> None:
         request = self.request
         job = self.restorer.restore_due(due.id, due.data, due.timestamp)
-        plan = None if job is None else request.plan(job)
-        if job is None or plan is None:
+        if job is None or self.is_held(due.id):
+            return
+        plan = request.plan(job)
+        if plan is None:
             return
         skipped = bool(plan.run_times) and self._is_full(due, job)
         run_times = RunTimes() if skipped else started_times(plan, request.identity)
@@ -186,7 +196,7 @@ class ClaimPass(ABC):
     def _take_ready(self, ready: ReadyRuns) -> None:
         first = ready.runs[0]
         job = self.restorer.restore_copy(ready.job_id, first.id, ready.data)
-        if job is None:
+        if job is None or self.is_held(ready.job_id):
             return
         if self._is_full(ready, job):
             self.batch.waiting = True

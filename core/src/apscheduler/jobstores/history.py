@@ -74,7 +74,7 @@ def encode_outcome(completion: Completion) -> dict[str, Any]:
 def is_owner(document: dict[str, Any], completion: Completion) -> bool:
     """Return whether who reports the outcome of a running run is the one who runs it."""
     owner = (completion.node, completion.attempt, RunState.RUNNING.value)
-    return (document["node"], document["attempt"], document["state"]) == owner
+    return (document.get("node"), document["attempt"], document["state"]) == owner
 
 
 def end_or_retry(run: Run, max_attempts: int | None, now: datetime) -> bool:

@@ -81,7 +81,7 @@ class Restorer:
         try:
             return self.restore(job_id, data, timestamp)
         except Exception as exc:
-            self._set_aside(job_id, data, exc)
+            self.set_aside(job_id, data, exc)
             return None
 
     def restore_due(self, job_id: str, data: bytes, timestamp: float) -> Job | None:
@@ -96,7 +96,7 @@ class Restorer:
             job = self._from_cache(job_id, data)
             set_next_run_time(job, timestamp)
         except Exception as exc:
-            self._set_aside(job_id, data, exc)
+            self.set_aside(job_id, data, exc)
             return None
         if failure is not None:
             self._failures.pop(job_id, None)
@@ -110,7 +110,7 @@ class Restorer:
         try:
             job = self._load(data)
         except Exception as exc:
-            self._set_aside(job_id, data, exc, key=run_id)
+            self.set_aside(job_id, data, exc, key=run_id)
             return None
         self._failures.pop(run_id, None)
         return job
@@ -185,9 +185,10 @@ class Restorer:
             except KeyError:  # another thread was faster
                 pass
 
-    def _set_aside(
+    def set_aside(
         self, job_id: str, data: bytes, exc: Exception, key: str | None = None
     ) -> None:
+        """Leave the job alone for a while: it cannot be restored from these bytes, or not be written again."""
         key = key or job_id
         failure = self._failures.get(key)
         if failure is None or failure.data != data:

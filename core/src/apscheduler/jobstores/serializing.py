@@ -2,7 +2,7 @@
 
 import pickle
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class SerializingJobStore(NativeJobStore):
         return [job for job in restored if job is not None]
 
     def _first_time(
-        self, records: "Sequence[tuple[str, bytes, float]]"
+        self, records: "Iterable[tuple[str, bytes, float]]"
     ) -> datetime | None:
         """Return the run time of the first of these records that can be restored."""
         for job_id, data, timestamp in records:

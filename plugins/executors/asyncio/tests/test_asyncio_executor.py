@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import threading
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_LOST
 from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.testing import jobs
-from apscheduler.testing.executors import NOON, ExecutorContract, RecordingScheduler
+from apscheduler.testing.executors import NOON, LoopExecutorContract, RecordingScheduler
 from apscheduler.testing.jobs import PATIENCE, Gate, make_job
 
 
@@ -22,11 +23,13 @@ class LoopScheduler(RecordingScheduler):
         self._eventloop = loop
 
 
-class TestAsyncIOExecutor(ExecutorContract):
+class TestAsyncIOExecutor(LoopExecutorContract):
     """Everything is submitted from another thread than that of the loop."""
 
-    runs_coroutines = True  # on the loop
-    waits_on_shutdown = False  # waiting would hold up the loop
+    cancels_on_shutdown = True  # as in APScheduler 3
+
+    def pause(self) -> Awaitable[Any]:
+        return asyncio.sleep(0.001)
 
     @pytest.fixture
     def executor(self) -> Any:
@@ -35,6 +38,8 @@ class TestAsyncIOExecutor(ExecutorContract):
     @pytest.fixture
     def scheduler(self) -> Any:
         loop = asyncio.new_event_loop()
+        errors: list[Any] = []
+        loop.set_exception_handler(lambda _, error: errors.append(error))
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         yield LoopScheduler(loop)
@@ -42,19 +47,7 @@ class TestAsyncIOExecutor(ExecutorContract):
         thread.join()
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-
-    def test_listeners_are_called_on_the_thread_of_the_loop(
-        self, started: Any, scheduler: RecordingScheduler
-    ) -> None:
-        on_loop: list[int] = []
-        for func in (jobs.add, jobs.add_async, jobs.start_adding):
-            self.run(started, scheduler, make_job(func, 1, 2))
-        started._eventloop.call_soon_threadsafe(
-            lambda: on_loop.append(threading.get_ident())
-        )
-        self.run(started, scheduler, make_job(jobs.add, 1, 2))
-
-        assert {thread.ident for thread in scheduler.threads} == set(on_loop)
+        assert errors == []
 
 
 def start() -> Any:
@@ -116,42 +109,6 @@ def test_whatever_gives_a_coroutine_is_awaited(func: Any) -> None:
     assert (event.exception, event.retval) == (None, 3)
 
 
-def test_coroutine_from_a_plain_function_knows_its_run() -> None:
-    event = outcome(lambda: jobs.tell_run_async())
-
-    assert event.retval == ("", "job", NOON, 1)
-
-
-def test_coroutine_runs_on_the_loop_and_function_beside_it() -> None:
-    async def here() -> int:
-        return threading.get_ident()
-
-    assert outcome(here).retval == threading.get_ident()
-    assert outcome(threading.get_ident).retval != threading.get_ident()
-    assert outcome(lambda: here()).retval == threading.get_ident()
-
-
-def test_timeout_in_a_coroutine_from_a_plain_function_is_its_own_failure() -> None:
-    async def run_out() -> None:
-        raise TimeoutError("too long")
-
-    event = outcome(lambda: run_out())
-
-    assert event.code == EVENT_JOB_ERROR
-    assert str(event.exception) == "too long"
-
-
-@pytest.mark.parametrize("is_async", [True, False])
-def test_job_that_cancels_itself_has_failed(is_async: bool) -> None:
-    async def give_up() -> None:
-        raise asyncio.CancelledError("no more")
-
-    event = outcome(give_up if is_async else lambda: give_up())
-
-    assert event.code == EVENT_JOB_ERROR
-    assert type(event.exception).__name__ == "CancelledError"
-
-
 def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before() -> None:
     async def main() -> Any:
         executor, scheduler = start()
@@ -185,26 +142,6 @@ def test_shutdown_cancels_coroutines_and_keeps_what_had_ended_before() -> None:
     asyncio.run(main())
 
 
-def test_shutdown_cancels_a_coroutine_that_a_plain_function_returned() -> None:
-    async def main() -> Any:
-        executor, scheduler = start()
-        entered = asyncio.Event()
-
-        async def wait() -> None:
-            entered.set()
-            await asyncio.Event().wait()
-
-        executor.submit_job(make_job(lambda: wait()), [NOON])
-        await entered.wait()
-
-        executor.shutdown()
-        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
-
-        assert codes(scheduler) == [EVENT_JOB_LOST]
-
-    asyncio.run(main())
-
-
 def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread() -> (
     None
 ):
@@ -230,26 +167,6 @@ def test_shutdown_lets_functions_finish_and_drops_those_that_wait_for_a_thread()
 
     with ThreadPoolExecutor(1) as helper:
         asyncio.run(main())
-
-
-def test_coroutine_may_shut_down_its_executor_and_wait_for_the_others() -> None:
-    async def main() -> Any:
-        executor, scheduler = start()
-
-        async def stop() -> Any:
-            executor.shutdown()
-            await executor.wait_closed()
-            return "stopped"
-
-        executor.submit_job(make_job(asyncio.sleep, PATIENCE, id="other"), [NOON])
-        executor.submit_job(make_job(stop, id="caller"), [NOON])
-        await asyncio.wait_for(executor.wait_closed(), PATIENCE)
-
-        events = {event.job_id: event for event in scheduler.pending_events()}
-        assert events["other"].code == EVENT_JOB_LOST
-        assert events["caller"].retval == "stopped"
-
-    asyncio.run(main())
 
 
 def test_end_of_the_loop_cancels_coroutines_and_says_so() -> None:
@@ -317,16 +234,6 @@ def test_function_that_outlives_the_loop_is_reported() -> None:
 
     assert before == []
     assert event.retval == "passed"
-
-
-def test_work_is_refused_after_shutdown() -> None:
-    async def main() -> Any:
-        executor, _ = start()
-        executor.shutdown()
-        with pytest.raises(RuntimeError, match="shut down"):
-            executor.submit_job(make_job(jobs.add, 1, 2), [NOON])
-
-    asyncio.run(main())
 
 
 def test_default_executor_that_was_shut_down_is_reported() -> None:

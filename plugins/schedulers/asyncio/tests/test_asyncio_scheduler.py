@@ -21,20 +21,19 @@ from apscheduler.runs import RunState
 from apscheduler.schedulers import (
     SchedulerAlreadyRunningError,
     SchedulerNotRunningError,
+    looping,
 )
-from apscheduler.schedulers import asyncio as module
 from apscheduler.schedulers.asyncio import AsyncIOScheduler, run_in_event_loop
-from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import settle_async
 from apscheduler.testing.jobs import PATIENCE
 from apscheduler.testing.schedulers import (
     EventLog,
-    SchedulerContract,
-    SchedulerHarness,
+    EventLoopContract,
+    EventLoopHarness,
 )
 
 
-class AsyncIOHarness(SchedulerHarness):
+class AsyncIOHarness(EventLoopHarness):
     """Runs an event loop in a thread."""
 
     def __init__(self) -> None:
@@ -49,15 +48,12 @@ class AsyncIOHarness(SchedulerHarness):
 
         return self.run(call())
 
+    def call_later(self, seconds: float, func: Callable[[], Any]) -> None:
+        self.loop.call_later(seconds, func)
+
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         return future.result(10 * PATIENCE)
-
-    def shutdown(self, scheduler: BaseScheduler, wait: bool | float = True) -> None:
-        self.call(scheduler.shutdown, wait)
-        if wait:
-            assert isinstance(scheduler, AsyncIOScheduler)
-            self.run(scheduler.wait_closed())
 
     def close(self) -> None:
         super().close()
@@ -67,9 +63,8 @@ class AsyncIOHarness(SchedulerHarness):
         self.loop.close()
 
 
-class TestAsyncIOScheduler(SchedulerContract):
-    runs_coroutines = True
-    slice_module = module
+class TestAsyncIOScheduler(EventLoopContract):
+    slice_module = looping
 
     @pytest.fixture
     def harness(self) -> Iterator[AsyncIOHarness]:
@@ -543,7 +538,7 @@ def test_timer_is_stopped_by_shutdown() -> None:
         scheduler.add_job(int, "interval", hours=1)
         await until(lambda: scheduler._timeout is not None)
         timer = scheduler._timeout
-        assert timer is not None
+        assert isinstance(timer, asyncio.TimerHandle)
         scheduler.shutdown()
         assert timer.cancelled()
         assert scheduler._timeout is None

@@ -1,17 +1,15 @@
 """An executor that runs each batch of a job in a greenlet of its own."""
 
-import asyncio
-import contextvars
-from collections.abc import Awaitable, Callable
+import os
+import traceback
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from gevent import Greenlet, GreenletExit, get_hub, monkey, spawn
 from gevent.event import Event
 
-from apscheduler.events import JobExecutionEvent
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_LOST, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.runs import running
 
@@ -20,9 +18,8 @@ if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
 
 # Real ones, also where those of Python have been made green.
-_allocate_lock, _get_ident = monkey.get_original(
-    "_thread", ["allocate_lock", "get_ident"]
-)
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+_get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class _Batch:
@@ -31,35 +28,34 @@ class _Batch:
     def __init__(self, job: "Job", run_times: list[datetime]):
         self.job = job
         self.run_times = run_times
+        # What is known of the runs so far.
         self.events: list[JobExecutionEvent] = []
-        # Whether the runs have come to their end, as the events tell.
-        self.is_complete = False
+        # Why there are no events for all of them: something killed the greenlet, or is wrong outside the job.
         self.failure: BaseException | None = None
-        # Whether the outcome has been reported, and what to call then. Protected by the lock of the executor.
-        self.is_reported = False
+        # Called when the outcome has been reported.
         self.on_report: list[Callable[[], object]] = []
 
 
 class GeventExecutor(BaseExecutor):
-    """Runs jobs as greenlets on the hub of the thread that has started it, each batch in one of its own.
+    """Runs jobs in greenlets on the hub of its scheduler, or else on that of the thread that has started it.
 
-    Jobs can be submitted from any thread. Listeners hear of their outcome in a greenlet of that hub. Coroutines run
-    on event loops of their own, in the thread pool of the hub.
+    Jobs can be submitted from any thread. Listeners hear of their outcome in a greenlet of that hub.
     """
 
-    _hub: Any = None
-    _thread: int | None = None
+    _hub: Any
+    _pid: int
 
     def __init__(self) -> None:
         super().__init__()
         self._is_shut_down = False
-        # All that was submitted and not reported. Protected by the lock: who takes a batch out reports it.
+        # All that was submitted and has not been reported. Like what is to be called then, protected by the lock.
         self._batches: set[_Batch] = set()
 
     def start(self, scheduler: "BaseScheduler", alias: str) -> None:
         super().start(scheduler, alias)
-        self._hub = get_hub()
-        self._thread = _get_ident()
+        # The hub of this thread may never run: executors can be added to a running scheduler from anywhere.
+        self._hub = getattr(scheduler, "_hub", None) or get_hub()
+        self._pid = os.getpid()
         self._is_shut_down = False
 
     def shutdown(self, wait: bool = True) -> None:
@@ -70,16 +66,23 @@ class GeventExecutor(BaseExecutor):
         if self._lock is None:
             return
         self._is_shut_down = True
-        if not wait:
+        is_forked = os.getpid() != self._pid  # then the runs are those of the parent
+        if not wait or is_forked:
             return
         current = running.get()
         own = current.run_times if current is not None else None
         with self._lock:
             batches = [batch for batch in self._batches if batch.run_times is not own]
         for batch in batches:
-            self._wait_for(batch)
+            if self._hub.loop is None:  # what was left to the hub has gone with it
+                self._run_job_lost(batch.job, batch.run_times, batch.events)
+                self._forget(batch)
+            else:
+                self._wait_for(batch)
 
     def _wait_for(self, batch: _Batch) -> None:
+        wait: Callable[[], object]
+        wake: Callable[[], object]
         if self._is_on_hub():
             event = Event()
             wait, wake = event.wait, event.set
@@ -88,7 +91,7 @@ class GeventExecutor(BaseExecutor):
             lock.acquire()
             wait, wake = lock.acquire, lock.release
         with self._lock:
-            if batch.is_reported:
+            if batch not in self._batches:
                 return
             batch.on_report.append(wake)
         wait()
@@ -105,109 +108,56 @@ class GeventExecutor(BaseExecutor):
             else:
                 self._hub.loop.run_callback_threadsafe(self._begin, batch)
         except BaseException:
-            self._take(batch)
+            self._forget(batch)
             raise
 
     def _begin(self, batch: _Batch) -> None:
         greenlet = spawn(self._run, batch)
-        greenlet.link(partial(self._ended, batch))
+        # Reported in a greenlet that nobody knows: one that was killed must not wait for anything any more.
+        greenlet.link(lambda greenlet: spawn(self._report, batch, greenlet))
 
     def _run(self, batch: _Batch) -> None:
         job = batch.job
         alias: str = job._jobstore_alias  # type: ignore[assignment]  # submitted jobs are in a store
         try:
             run_job(
-                *(job, alias, batch.run_times, self._logger.name),
-                await_result=self._await_in_thread,
+                job,
+                alias,
+                batch.run_times,
+                self._logger.name,
                 propagate=(GreenletExit,),
                 events=batch.events,
             )
-            batch.is_complete = True
-        except BaseException as exc:  # the greenlet was killed, or it is a matter of run_job
+        except BaseException as exc:  # what jobs raise is among the events
             batch.failure = exc
 
-    def _await_in_thread(self, awaitable: Awaitable[Any]) -> Any:
-        """Wait in a greenlet for what the job has returned, for example a coroutine."""
-        call = _Call(awaitable)
-        run = contextvars.copy_context().run
+    def _report(self, batch: _Batch, greenlet: "Greenlet[..., Any]") -> None:
+        job, run_times, exc = batch.job, batch.run_times, batch.failure
         try:
-            self._hub.threadpool.apply(run, (call.run,))
-        except BaseException:  # the greenlet was killed
-            call.cancel()
-            raise
-        if call.exception is not None:
-            raise call.exception
-        return call.result
-
-    def _ended(self, batch: _Batch, greenlet: Greenlet) -> None:
-        """Report a batch, in a greenlet that nobody else knows: one that was killed cannot wait for anything."""
-        spawn(self._report, batch, greenlet)
-
-    def _report(self, batch: _Batch, greenlet: Greenlet) -> None:
-        try:
-            if self._take(batch):
-                self._report_outcome(batch, greenlet)
+            if exc is not None and not isinstance(exc, GreenletExit):
+                self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
+            elif len(batch.events) == len(run_times) and exc is None:
+                self._run_job_success(job.id, batch.events)
+            else:
+                self._report_killed(batch, exc or greenlet.value or greenlet.exception)
         finally:
-            with self._lock:
-                batch.is_reported = True
-            for wake in batch.on_report:
-                wake()
+            self._forget(batch)
 
-    def _report_outcome(self, batch: _Batch, greenlet: Greenlet) -> None:
-        job, exc = batch.job, batch.failure
-        if batch.is_complete:
-            self._run_job_success(job.id, batch.events)
-        elif exc is not None and not isinstance(exc, GreenletExit):
-            self._run_job_error(job.id, exc, exc.__traceback__, job, batch.run_times)
-        else:  # killed; without an exception of its own before it had begun
-            exc = exc or greenlet.exception or greenlet.value
-            self._run_job_lost(job, batch.run_times, batch.events, exc)
+    def _report_killed(self, batch: _Batch, exc: Any) -> None:
+        """Report the run that was killed as failed, as APScheduler 3 does, and those that never began as lost."""
+        event = batch.events[-1] if batch.events else None
+        if event is not None and event.code == EVENT_JOB_LOST:
+            event.code = EVENT_JOB_ERROR
+            event.traceback = "".join(traceback.format_tb(exc.__traceback__))
+            self._logger.error('Job "%s" was killed', batch.job, exc_info=exc)
+            traceback.clear_frames(exc.__traceback__)
+        self._run_job_lost(batch.job, batch.run_times, batch.events, exc)
 
-    def _take(self, batch: _Batch) -> bool:
-        """Return whether the caller is the one to report this batch."""
+    def _forget(self, batch: _Batch) -> None:
         with self._lock:
-            is_mine = batch in self._batches
             self._batches.discard(batch)
-        return is_mine
+        for wake in batch.on_report:
+            wake()
 
     def _is_on_hub(self) -> bool:
-        return bool(self._thread == _get_ident())
-
-
-class _Call:
-    """Awaits something on an event loop of its own."""
-
-    def __init__(self, awaitable: Awaitable[Any]):
-        self.result: Any = None
-        self.exception: BaseException | None = None
-        self._awaitable = awaitable
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._is_cancelled = False
-
-    def run(self) -> None:
-        """Have the result or the exception, in the thread that calls this; the thread pool would print the latter."""
-        try:
-            self.result = asyncio.run(self._await())
-        except BaseException as exc:
-            self.exception = exc
-
-    def cancel(self) -> None:
-        """Cancel it, from another thread."""
-        self._is_cancelled = True
-        loop, task = self._loop, self._task
-        if loop is None or task is None:
-            return
-        try:
-            loop.call_soon_threadsafe(task.cancel)
-        except RuntimeError:  # it has just come to its end
-            pass
-
-    async def _await(self) -> Any:
-        self._task = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
-        if self._is_cancelled:  # before it has begun
-            if iscoroutine(self._awaitable):
-                self._awaitable.close()
-            raise asyncio.CancelledError
-        return await self._awaitable
+        return bool(_get_ident() == self._hub.thread_ident)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import gevent
-from gevent import Greenlet, getcurrent, monkey
+from gevent import Greenlet, GreenletExit, getcurrent, monkey
 from gevent._hub_local import get_hub_if_exists
 
 from apscheduler.engine import PassThread
@@ -38,7 +38,7 @@ class GeventScheduler(BlockingScheduler):
 
     default_executor = "gevent"
 
-    _greenlet: Greenlet | None = None
+    _greenlet: "Greenlet[..., None] | None" = None
     _hub: Any = None
     _worker: PassWorker | None = None
 
@@ -58,7 +58,7 @@ class GeventScheduler(BlockingScheduler):
 
     # Life cycle
 
-    def start(self, paused: bool = False) -> Greenlet:  # type: ignore[override]  # as in APScheduler 3
+    def start(self, paused: bool = False) -> "Greenlet[..., None]":  # type: ignore[override]  # as in APScheduler 3
         """Start the scheduler and return the greenlet in which jobs are processed.
 
         It belongs to the hub of the thread that calls this, and ends when the scheduler has been shut down.
@@ -66,13 +66,7 @@ class GeventScheduler(BlockingScheduler):
         :param paused: process nothing before :meth:`resume` is called
         :raises SchedulerAlreadyRunningError: if the scheduler is running, or still being shut down
         """
-        before = self._event
-        try:
-            BaseScheduler.start(self, paused=paused)
-        except BaseException:
-            if self._event is not before:
-                self._event.close()
-            raise
+        BaseScheduler.start(self, paused=paused)
         self._greenlet = gevent.spawn(self._run, self._event, self._worker)
         return self._greenlet
 
@@ -84,30 +78,35 @@ class GeventScheduler(BlockingScheduler):
 
     def _run(self, event: HubEvent, worker: PassWorker | None) -> None:
         try:
-            if self._event is event:  # and not that of another start before this got its turn
+            if self._event is event:  # no other start came before this got its turn
                 self._main_loop()
         finally:
-            event.close()
             if worker is not None:
                 worker.end()
 
     def shutdown(self, wait: bool | float = True) -> None:
         """Shut down executors and stores, and wait for the greenlet. Running jobs are not interrupted.
 
-        Callable from any thread, as long as the hub of the scheduler runs: it is done there.
+        Callable from any thread, as long as the hub of the scheduler runs: it is done there. Called in the hub itself,
+        as in a signal handler, this returns at once, since the hub must not wait.
 
         :param wait: return only when all runs that were started have ended; a number: wait so many seconds at most
         :raises SchedulerNotRunningError: if the scheduler is not running
+        :raises RuntimeError: in another thread, if the program ends before the jobs that are waited for
         """
+        if self.running and getcurrent() is self._hub:
+            gevent.spawn(self.shutdown, wait)
+            return
         if self.running and not (self._is_on_hub() or _is_pass_thread()):
-            call_on_hub(self._hub, self.shutdown, wait)
+            # The greenlet is not waited for: a program that has joined it may end its hub then.
+            call_on_hub(self._hub, super().shutdown, wait)
             return
         greenlet = self._greenlet
         super().shutdown(wait)
         if greenlet is None or greenlet is getcurrent() or not self._is_on_hub():
             return
         greenlet.join(JOIN_SECONDS)
-        if self._greenlet is greenlet:  # and no listener has started the scheduler again
+        if self._greenlet is greenlet:  # no listener has started the scheduler again
             self._greenlet = None
 
     def _finish_shutdown(self, wait: bool | float) -> None:
@@ -137,6 +136,12 @@ class GeventScheduler(BlockingScheduler):
         wait_seconds: float | None = worker.call(super()._make_pass)
         return wait_seconds
 
+    def _wait(self, event: HubEvent, seconds: float | None) -> None:
+        super()._wait(event, seconds)
+        if self._event is not event:
+            # This is a forked process: greenlets go on there, and this one must not claim anything.
+            raise GreenletExit
+
     @property
     def _uses_threads(self) -> bool:  # type: ignore[override]  # here it depends
         # Green ones do not hold up the hub, nor do real ones for which another real one waits.
@@ -155,7 +160,9 @@ class GeventScheduler(BlockingScheduler):
             func()
 
     def _is_on_hub(self) -> bool:
-        return self._hub is None or get_hub_if_exists() is self._hub
+        """Return whether the caller is where things belong; without a hub that can run, that is anywhere."""
+        hub = self._hub
+        return hub is None or hub.loop is None or get_hub_if_exists() is hub
 
     # Listeners
 

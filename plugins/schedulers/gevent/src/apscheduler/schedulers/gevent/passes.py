@@ -40,10 +40,7 @@ class PassWorker:
                 ended.set()
 
         self._requests.put(work)
-        try:
-            ended.wait()
-        finally:
-            ended.close()
+        ended.wait()
         if failures:
             raise failures[0]
         return results[0]

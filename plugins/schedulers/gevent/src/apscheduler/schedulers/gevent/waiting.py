@@ -16,6 +16,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 
 from apscheduler.threads import Threads
+from apscheduler.util import is_program_ending
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,10 +24,15 @@ T = TypeVar("T")
 # How long a thread waits for a hub to begin with what it has been given, before it does it itself.
 HUB_PATIENCE_SECONDS = 2.0
 
+# Who waits for a hub looks so often whether it is there.
+HUB_CHECK_SECONDS = 1.0
+HOUR_SECONDS = 3600.0
+
 # Real ones, whatever has been patched.
-_allocate_lock, _RLock, _start_new_thread = monkey.get_original(
-    "_thread", ["allocate_lock", "RLock", "start_new_thread"]
-)
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+_RLock = monkey.get_original("_thread", "RLock")
+_start_new_thread = monkey.get_original("_thread", "start_new_thread")
+_get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class NativeEvent:
@@ -51,43 +57,35 @@ class NativeEvent:
         self.set()
         return True
 
-    def close(self) -> None:
-        """Do nothing; the other kind of event needs it."""
-
 
 class HubEvent:
     """A ``threading.Event`` for which greenlets of one hub wait, and which any thread may set.
 
-    It belongs to the hub of the thread that makes it. While it is not closed, the hub does not run out of things to
-    wait for.
+    It belongs to the hub of the thread that makes it.
     """
 
     def __init__(self) -> None:
+        self._hub = get_hub()
         self._event = Event()
-        self._watcher: Any = get_hub().loop.async_()
-        self._watcher.start(self._event.set)
 
     def set(self) -> None:
-        watcher = self._watcher
-        if watcher is None:
+        if _get_ident() == self._hub.thread_ident:
+            self._event.set()
             return
-        try:
-            watcher.send()
-        except Exception:  # it has been closed meanwhile, or its hub is gone
-            pass
+        loop = self._hub.loop
+        if loop is not None:  # else nobody waits any more
+            loop.run_callback_threadsafe(self._event.set)
 
     def clear(self) -> None:
         self._event.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        return bool(self._event.wait(timeout))
-
-    def close(self) -> None:
-        """Have it never set again."""
-        watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.stop()
-            watcher.close()
+        if timeout is not None:
+            return bool(self._event.wait(timeout))
+        # By the hour: a hub that has no timer either believes that it waits for ever, and gives up.
+        while not self._event.wait(HOUR_SECONDS):
+            pass
+        return True
 
 
 def create_event() -> "HubEvent | NativeEvent":
@@ -130,8 +128,6 @@ class AnyLock:
             if not self._give_up(entry):
                 self.release()
             raise
-        finally:
-            turn.close()
         return not self._give_up(entry)
 
     def _give_up(self, entry: tuple[Any, Any]) -> bool:
@@ -169,9 +165,14 @@ class AnyLock:
 
 
 def call_on_hub(hub: Any, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a greenlet of another thread's hub, in the context of the caller, and return its result."""
+    """Call a function in a greenlet of another thread's hub, in the context of the caller, and return its result.
+
+    :raises RuntimeError: if the program ends, or the hub is destroyed, before the call has ended
+    """
     call = _HubCall(hub, partial(func, *args, **kwargs))
-    call.wait()
+    while not call.ended.wait(HUB_CHECK_SECONDS):
+        if hub.loop is None or is_program_ending():
+            raise RuntimeError("The hub that was asked to make a call has ended")
     result: T = call.get()
     return result
 
@@ -180,29 +181,29 @@ class _HubCall:
     """A call that a greenlet of another thread's hub is asked to make."""
 
     def __init__(self, hub: Any, func: Callable[[], Any]):
-        self._func = partial(contextvars.copy_context().run, func)
+        self._func = func
+        self._context = contextvars.copy_context()
         self._may_begin = _allocate_lock()
         self._outcome: tuple[Any, BaseException | None] = None, None
-        self._ended = create_event()
+        self.ended = create_event()
         hub.loop.run_callback_threadsafe(spawn, self._make)
 
     def _make(self) -> None:
         if not self._may_begin.acquire(False):
             return
         try:
-            self._outcome = self._func(), None
+            self._outcome = self._context.run(self._func), None
         except BaseException as exc:
             self._outcome = None, exc
         finally:
-            self._ended.set()
+            self.ended.set()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float) -> bool:
         """Wait until the call has been made, and return whether it has. After that, it is not made any more."""
         try:
-            return self._ended.wait(timeout)
+            return self.ended.wait(timeout)
         finally:
             self._may_begin.acquire(False)
-            self._ended.close()
 
     def get(self) -> Any:
         """Return the result."""

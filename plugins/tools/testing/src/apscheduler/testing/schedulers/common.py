@@ -7,10 +7,11 @@ import pytest
 from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import ManualClock
+from apscheduler.testing.contracts import Contract
 from apscheduler.testing.schedulers.harness import EventLog, SchedulerHarness
 
 
-class ContractBase:
+class ContractBase(Contract):
     """Fixtures, and helpers that make stores misbehave."""
 
     @pytest.fixture

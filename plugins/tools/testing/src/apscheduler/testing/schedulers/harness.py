@@ -8,6 +8,7 @@ from typing import Any
 
 from apscheduler.events import (
     EVENT_JOB_EXECUTED,
+    EVENT_SCHEDULER_SHUTDOWN,
     EVENT_SCHEDULER_STARTED,
     SchedulerEvent,
 )
@@ -94,6 +95,34 @@ class SchedulerHarness:
                     self.shutdown(scheduler)
                 except SchedulerNotRunningError:
                     pass  # a job was faster
+
+
+class EventLoopHarness(SchedulerHarness):
+    """Runs schedulers on an event loop, which a subclass has in a thread or turns in ``pump()``.
+
+    ``call()`` calls functions on the loop.
+    """
+
+    def shutdown(self, scheduler: BaseScheduler, wait: bool | float = True) -> None:
+        is_told = threading.Event()
+
+        def tell(event: SchedulerEvent) -> None:
+            is_told.set()
+
+        scheduler.add_listener(tell, EVENT_SCHEDULER_SHUTDOWN)
+        try:
+            self.call(scheduler.shutdown, wait)
+            if wait is not False:
+                self.wait_until(is_told.is_set, "the shutdown is complete")
+        finally:
+            scheduler.remove_listener(tell)
+
+    def call_later(self, seconds: float, func: Callable[[], Any]) -> None:
+        """Have the loop call a function in so many seconds; called on the loop.
+
+        It must not be the scheduler that does it.
+        """
+        raise NotImplementedError
 
 
 class BlockingHarness(SchedulerHarness):

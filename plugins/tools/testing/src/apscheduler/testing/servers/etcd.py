@@ -83,14 +83,18 @@ def ask(url: str, body: dict[str, str] | None = None) -> Any:
         return json.load(response)
 
 
+def encoded(text: str) -> str:
+    """Return keys and values as they are in questions and answers."""
+    return base64.b64encode(text.encode()).decode()
+
+
 @contextmanager
 def temporary_path(url: str) -> Iterator[str]:
     """Give a path below which there is no key; keys below it in the end are removed, others are not touched."""
     path = f"/test-{uuid.uuid4().hex[:12]}"
-    first, end = path.encode(), path[:-1].encode() + bytes([ord(path[-1]) + 1])
     body = {
-        "key": base64.b64encode(first).decode(),
-        "range_end": base64.b64encode(end).decode(),
+        "key": encoded(path),
+        "range_end": encoded(path[:-1] + chr(ord(path[-1]) + 1)),
     }
     try:
         yield path

@@ -26,6 +26,7 @@ from apscheduler.testing.servers.supply import (
     Supplier,
     Supply,
     Unavailable,
+    WrongServer,
     allowed_ways,
     is_required,
     start_private,
@@ -91,11 +92,13 @@ def give_up(kind: str, reason: Unavailable) -> NoReturn:
 
 
 def shared_url(config: pytest.Config, kind: str) -> str:
-    """Return the address of the server of a kind that all tests share, or skip the test."""
+    """Return the address of the server of a kind that all tests share, or skip or fail the test."""
     try:
         return config.stash[SUPPLIER].url(kind)
     except Unavailable as reason:
         give_up(kind, reason)
+    except WrongServer as error:  # a traceback would show the address with the password
+        pytest.fail(str(error), pytrace=False)
 
 
 def url_fixture(kind: str) -> Callable[..., str]:

@@ -29,16 +29,22 @@ class DidNotStart(RuntimeError):
 def free_port() -> int:
     """Return a port of the loopback address on which nobody listens."""
     for port in random.sample(PORTS, 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                return port
+        if is_free(port):
+            return port
     raise DidNotStart(f"No free port found from {PORTS.start} to {PORTS.stop - 1}")
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could take a port of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 def find_program(*names: str, also_in: Sequence[str] = ()) -> str:

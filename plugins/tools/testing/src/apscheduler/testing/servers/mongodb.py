@@ -1,6 +1,7 @@
 """A private stand-in for MongoDB, which Debian does not have, and a database of one's own in any."""
 
 import importlib.util
+import struct
 import sys
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from apscheduler.testing.servers.processes import Server
 
 #: What the double answers among the modules of ``buildInfo``, so that it is known wherever it runs.
 MARK = "apscheduler-testing"
+
+#: The begin of a message: length, its number, what it answers, operation, flags, kind of section.
+MESSAGE = struct.Struct("<iiiiIB")
+OP_MSG = 2013
 
 
 class MongoDouble(Server):
@@ -47,7 +52,7 @@ class MongoDouble(Server):
         ]
         if missing:
             raise NotInstalled(
-                "mongomock or pymongo is not installed: pip install apscheduler-testing[mongodb]"
+                "mongomock or pymongo is not installed: pip install apscheduler-testing[servers]"
             )
 
     def command(self, directory: Path) -> list[str]:
@@ -63,8 +68,13 @@ class MongoDouble(Server):
         ]
 
     def is_ready(self) -> bool:
-        self.connect().close()  # it listens when it has read the journal
-        return True
+        import bson
+
+        command = bson.encode({"ping": 1, "$db": "admin"})
+        head = MESSAGE.pack(MESSAGE.size + len(command), 1, 0, OP_MSG, 0, 0)
+        with self.connect() as connection:
+            connection.sendall(head + command)
+            return bool(connection.recv(1))
 
 
 def build_info(url: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from apscheduler.testing.servers.machine import (
     children_of,
     free_port,
     has_ended,
+    is_free,
 )
 
 STOP_SECONDS = 15.0
@@ -163,7 +165,8 @@ class Server(ABC):
     def thaw(self) -> None:
         """Let a frozen server go on."""
         for pid in [*children_of(self.pid), self.pid]:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a child may end at any time
+                os.kill(pid, signal.SIGCONT)
 
     def restart(self) -> Self:
         """Stop and start; the same port, the same data."""
@@ -226,6 +229,10 @@ class Server(ABC):
         return directory
 
     def _launch(self, directory: Path) -> None:
+        if not is_free(self.port):  # who has it would answer in place of this server
+            raise DidNotStart(
+                f"{type(self).__name__} cannot start: somebody else listens on its port {self.port}"
+            )
         command = self.command(directory)
         if setpriv := shutil.which("setpriv"):
             command = [setpriv, "--pdeathsig", "KILL", "--", *command]

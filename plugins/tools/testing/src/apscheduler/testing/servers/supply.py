@@ -17,7 +17,8 @@ from apscheduler.testing.servers.processes import Server
 #: The ways to get a server, in their order.
 WAYS = ("env", "running", "private")
 
-CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+#: What an address may hold that is not shown: a password can have slashes and at signs, or be an option.
+CREDENTIALS = re.compile(r"(?<=://).*@|^(?!\w[\w+]*://).*@|(?<=\?).*")
 
 
 class Unavailable(Exception):
@@ -65,7 +66,8 @@ class Supply:
                 self._found[kind] = self._find(kind)
             except ModuleNotFoundError as error:
                 self._found[kind] = Unavailable(
-                    f"the client library {error.name!r} is not installed"
+                    f"the client library {error.name!r} is not installed: "
+                    "pip install apscheduler-testing[servers]"
                 )
             except (
                 Exception
@@ -100,7 +102,7 @@ class Supply:
         except ModuleNotFoundError:
             raise
         except Exception as error:
-            shown = CREDENTIALS.sub("***@", url)
+            shown = hide_credentials(url)
             raise WrongServer(
                 f"{variable} is {shown!r}, but no {server.kind} server answers there "
                 f"({type(error).__name__}). Correct it, or unset it to use another server"
@@ -114,6 +116,11 @@ class Supply:
         self._started.append(own)
         self.used[server.kind] = f"{own.probe(own.url)} (private)"
         return own.url
+
+
+def hide_credentials(url: str) -> str:
+    """Return an address as it may be shown."""
+    return CREDENTIALS.sub(lambda found: "***@" if "@" in found[0] else "***", url)
 
 
 def is_listening(port: int) -> bool:

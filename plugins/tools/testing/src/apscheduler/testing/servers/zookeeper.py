@@ -72,8 +72,8 @@ class ZooKeeper(Server):
 
     def is_ready(self) -> bool:
         with self.connect() as connection:
-            connection.sendall(b"ruok")
-            return connection.recv(4) == b"imok"
+            connection.sendall(b"srvr")  # to "ruok" it answers before it takes sessions
+            return connection.recv(9) == b"Zookeeper"
 
 
 def connected(url: str, seconds: float) -> Any:

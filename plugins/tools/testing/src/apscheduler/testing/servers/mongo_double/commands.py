@@ -10,6 +10,7 @@ from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from apscheduler.testing.servers.mongo_double import lookup  # noqa: F401
 from apscheduler.testing.servers.mongo_double.administration import (
     ONE_BATCH,
     Administration,
@@ -35,6 +36,17 @@ WRITES = {
 
 def failure(code: int, name: str, message: str) -> Document:
     return {"ok": 0.0, "errmsg": message, "code": code, "codeName": name}
+
+
+def refuse_unsupported(statement: Document, update: Any) -> None:
+    """Refuse what mongomock would pass over in silence.
+
+    :raises OperationFailure: if an update uses it
+    """
+    if statement.get("arrayFilters"):
+        raise OperationFailure("arrayFilters are not supported by the double", 9)
+    if isinstance(update, list) and "$$NOW" in repr(update):
+        raise OperationFailure("$$NOW is not supported by the double", 9)
 
 
 def is_replacement(update: Any) -> bool:
@@ -96,10 +108,7 @@ class Database(Administration):
         upserted: list[Document] = []
 
         def update(index: int, one: Document) -> None:
-            if one.get("arrayFilters"):
-                raise OperationFailure(
-                    "arrayFilters are not supported by the double", 9
-                )
+            refuse_unsupported(one, one["u"])
             replaces = is_replacement(one["u"])
             method = (
                 "replace_one"
@@ -143,6 +152,7 @@ class Database(Administration):
             found = collection.find_one_and_delete(query, **options)
             return {"value": found, "lastErrorObject": {"n": int(found is not None)}}
         update = command["update"]
+        refuse_unsupported(command, update)
         method = (
             "find_one_and_replace" if is_replacement(update) else "find_one_and_update"
         )

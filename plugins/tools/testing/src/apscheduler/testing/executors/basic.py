@@ -1,4 +1,4 @@
-"""The contract of executors."""
+"""What every executor promises, and what stands in for a scheduler there."""
 
 import queue
 import threading
@@ -63,7 +63,6 @@ class ExecutorContract:
 
     runs_inline = False  # True: submitting a job returns when it has ended
     runs_coroutines = False  # True: there is an event loop
-    waits_on_shutdown = True  # False: waiting would hold up an event loop
 
     @pytest.fixture
     def executor(self) -> Iterator[BaseExecutor]:
@@ -269,8 +268,6 @@ class ExecutorContract:
     def test_shutdown_that_waits_returns_when_the_runs_have_ended(
         self, started: BaseExecutor, scheduler: RecordingScheduler, gate: Gate
     ) -> None:
-        if not self.waits_on_shutdown:
-            pytest.skip("waiting would hold up the event loop")
         started.submit_job(make_job(jobs.pass_gate, gate.port), [NOON])
         gate.wait_for_arrival()
         opener = threading.Timer(0.05, gate.open)

@@ -1,6 +1,7 @@
-"""Recurring jobs in a database that are due at once: run, and their next run times written; listing, looking up."""
+"""Recurring jobs in a store that are due at once: run, and their next run times written; listing, looking up."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,16 +17,28 @@ LOOKUPS = 200
 TABLE = "apscheduler_bench"
 
 
-class Stage:
-    """A database in which jobs are run."""
+class Stage(ABC):
+    """A place where jobs are stored and run."""
 
-    def __init__(self, url: str):
-        self.url = url
-        self.engine: Engine = create_engine(url)
+    @abstractmethod
+    def make_store(self) -> Any:
+        """Return a store of jobs in this place."""
+
+    @abstractmethod
+    def count_moved(self, now: float) -> int:
+        """Return how many jobs there have a run time later than now."""
+
+    @abstractmethod
+    def clean_up(self) -> None:
+        """Remove everything that was stored."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the place."""
 
     def run_all(self, number: int) -> dict[str, float]:
         """Return how many microseconds a job takes: to add, list, look up, and run, of the processor, too."""
-        store: Any = SQLAlchemyJobStore(self.url, tablename=TABLE)
+        store = self.make_store()
         scheduler = BackgroundScheduler(timezone="UTC", jobstores={"default": store})
         scheduler.start(paused=True)
         countdown = counting.countdown = Countdown(number)
@@ -44,12 +57,12 @@ class Stage:
         values["run a due job"] = (time.perf_counter() - started) / number * 1e6
         used = (time.process_time() - processor) / number * 1e6
         values["run a due job: CPU"] = used
-        self._check(store, number)
+        self._check(number)
         return values
 
     def add_in_bulk(self, number: int) -> float | None:
         """Return how many microseconds a job takes that is added with many others; None where that is not possible."""
-        store: Any = SQLAlchemyJobStore(self.url, tablename=TABLE)
+        store = self.make_store()
         if not hasattr(store, "add_jobs"):
             return None
         scheduler = BackgroundScheduler(timezone="UTC")
@@ -61,13 +74,6 @@ class Stage:
         taken = microseconds_each(lambda: store.add_jobs(jobs), number)
         store.shutdown()
         return taken
-
-    def clean_up(self) -> None:
-        """Remove the tables."""
-        with self.engine.begin() as connection:
-            for name in inspect(connection).get_table_names():
-                if name.startswith(TABLE):
-                    connection.exec_driver_sql(f"DROP TABLE {name}")
 
     def _adder(self, scheduler: Any, number: int) -> Callable[[], None]:
         due = utc_now() - timedelta(seconds=10)
@@ -84,19 +90,46 @@ class Stage:
 
         return add_all
 
-    def _check(self, store: Any, number: int) -> None:
+    def _check(self, number: int) -> None:
         """Raise an error unless all jobs have been moved on."""
-        later = store.jobs_t.c.next_run_time > time.time()
-        query = select(func.count()).select_from(store.jobs_t).where(later)
-        with self.engine.connect() as connection:
-            moved = connection.execute(query).scalar()
+        moved = self.count_moved(time.time())
         if moved != number:
             raise RuntimeError(f"Of {number} jobs only {moved} have been moved on")
 
 
+class DatabaseStage(Stage):
+    """A relational database."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.engine: Engine = create_engine(url)
+
+    def make_store(self) -> Any:
+        return SQLAlchemyJobStore(self.url, tablename=TABLE)
+
+    def count_moved(self, now: float) -> int:
+        jobs = self.make_store().jobs_t
+        query = select(func.count()).select_from(jobs).where(jobs.c.next_run_time > now)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def clean_up(self) -> None:
+        with self.engine.begin() as connection:
+            for name in inspect(connection).get_table_names():
+                if name.startswith(TABLE):
+                    connection.exec_driver_sql(f"DROP TABLE {name}")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
 def measure(url: str, number: int) -> Report:
     """Return what so many jobs take in a database."""
-    stage = Stage(url)
+    return measure_at(DatabaseStage(url), number)
+
+
+def measure_at(stage: Stage, number: int) -> Report:
+    """Return what so many jobs take in a place."""
     report = Report()
     try:
         stage.clean_up()  # of a run that was interrupted
@@ -107,7 +140,7 @@ def measure(url: str, number: int) -> Report:
         bulk = stage.add_in_bulk(number)
     finally:
         stage.clean_up()
-        stage.engine.dispose()
+        stage.close()
     for name, value in values.items():
         report.add(name, value, "µs")
     if bulk is not None:

@@ -1,0 +1,136 @@
+"""Scripts on jobs: their states in a hash, their run times in a sorted set, as APScheduler 3 keeps them."""
+
+from apscheduler.jobstores.redis.scripts import Script
+
+# Checks that the server answers and that the keys are not used for something else: what each holds.
+OPEN = Script(
+    "return {redis.call('TYPE', KEYS[1]).ok, redis.call('TYPE', KEYS[2]).ok}", bare=True
+)
+
+CLOCK = Script("return redis.call('TIME')", bare=True)
+
+# A job: its run time, a blank, its state.
+READ = Script(
+    """
+local state = redis.call('HGET', KEYS[1], ARGV[1])
+return state and (redis.call('ZSCORE', KEYS[2], ARGV[1]) or '') .. ' ' .. state
+""",
+    bare=True,
+)
+
+# Jobs, so many at a time: entries of identifier, time and length of the state, and the states.
+READING = """
+local pages, at_once = {}, 500
+
+local function read_states(ids, times)
+  for first = 1, #ids, at_once do
+    local some = {}
+    for index = first, math.min(first + at_once - 1, #ids) do put(some, ids[index]) end
+    local entries, states = {}, {}
+    for index, state in ipairs(read_many('HMGET', jobs, some)) do
+      if state then
+        put(entries, {some[index], times[first + index - 1] or '', #state})
+        put(states, state)
+      end
+    end
+    put(pages, pack_up(entries, states))
+  end
+end
+
+local function take_apart(page)
+  local ids, times = {}, {}
+  for index = 1, #page, 2 do
+    put(ids, page[index])
+    put(times, page[index + 1])
+  end
+  return ids, times
+end
+"""
+
+# All jobs, earliest first, paused ones last.
+LIST = Script(
+    READING
+    + """
+local ids, times_ = take_apart(call('ZRANGE', times, 0, -1, 'WITHSCORES'))
+read_states(ids, times_)
+local is_active, paused = {}, {}
+for _, id in ipairs(ids) do is_active[id] = true end
+for _, id in ipairs(call('HKEYS', jobs)) do
+  if not is_active[id] then put(paused, id) end
+end
+table.sort(paused)
+read_states(paused, {})
+return pages
+"""
+)
+
+# Jobs up to a run time, earliest first, and how many run times were looked at.
+PAGE = Script(
+    READING
+    + """
+local page = call('ZRANGEBYSCORE', times, '-inf', given.until_, 'WITHSCORES', 'LIMIT', given.offset, given.size)
+local ids, times_ = take_apart(page)
+read_states(ids, times_)
+return {#ids, pages}
+"""
+)
+
+# All or none: the number of the first one that is there already, or zero.
+ADD = Script(
+    """
+local function work()
+  for index, job in ipairs(given) do
+    if call('HEXISTS', jobs, job[1]) == 1 then return tostring(index) end
+  end
+  local is_due = false
+  for index, job in ipairs(given) do
+    call('HSET', jobs, job[1], blob(index))
+    -- A run time that somebody has left behind is not that of this job.
+    set_time(job[1], job[2])
+    is_due = is_due or job[2]
+  end
+  if is_due then tell() end
+  return '0'
+end
+""",
+    once=True,
+)
+
+# Without a state that must be there, any will do; "with_time": the run time is compared and written.
+CHANGE = Script(
+    """
+local function work()
+  local state = call('HGET', jobs, given.id)
+  if not state then return '0' end
+  if given.compares then
+    if state ~= blob(2) then return '0' end
+    if given.with_time and (call('ZSCORE', times, given.id) or '') ~= given.old then return '0' end
+  end
+  call('HSET', jobs, given.id, blob(1))
+  if given.with_time then
+    set_time(given.id, given.time)
+    if given.time then tell() end
+  end
+  return '1'
+end
+""",
+    once=True,
+)
+
+REMOVE = Script(
+    """
+local function work()
+  local state = call('HGET', jobs, given.id)
+  if not state then return '0' end
+  if given.compares then
+    if state ~= blob(1) or (call('ZSCORE', times, given.id) or '') ~= given.old then return '0' end
+  end
+  call('HDEL', jobs, given.id)
+  call('ZREM', times, given.id)
+  return '1'
+end
+""",
+    once=True,
+)
+
+REMOVE_ALL = Script("return redis.call('UNLINK', KEYS[1], KEYS[2])", bare=True)

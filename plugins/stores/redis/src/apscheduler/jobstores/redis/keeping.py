@@ -1,0 +1,163 @@
+"""The part of the store that keeps jobs."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from apscheduler.job import Job
+from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
+from apscheduler.jobstores.contract import JobRecord, StoredJob
+from apscheduler.jobstores.redis.job_scripts import (
+    ADD,
+    CHANGE,
+    LIST,
+    PAGE,
+    READ,
+    REMOVE,
+    REMOVE_ALL,
+)
+from apscheduler.jobstores.redis.scripts import Runner, decode, encode
+from apscheduler.jobstores.restore import CACHE_SIZE, set_next_run_time
+from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
+
+# So many jobs are read at a time where not all are wanted.
+PAGE_SIZE = 500
+
+# Identifier, state, run time.
+Record = tuple[str, bytes, float | None]
+
+
+class HashJobStore(SerializingJobStore):
+    """Jobs in a hash, and their run times in a sorted set.
+
+    The token of a job is its state, and its run time as Redis writes it, empty for a paused job.
+    """
+
+    _runner: Runner
+
+    # Reading.
+
+    def read_job(self, job_id: str) -> StoredJob | None:
+        answer: bytes | None = self._runner.run(READ, None, encode(job_id))
+        if answer is None:
+            return None
+        time, _, state = answer.partition(b" ")
+        job = self._restorer.restore(job_id, state, float(time) if time else None)
+        return StoredJob(job, (state, time.decode()))
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        return self._jobs_of(self._read_page(repr(now.timestamp()), 0, -1)[0])
+
+    def get_next_run_time(self) -> datetime | None:
+        offset, size = 0, 1  # the first one will do, if it can be restored
+        while True:
+            records, count = self._read_page("+inf", offset, size)
+            first = self._first_time(
+                [(id, state, time) for id, state, time in records if time is not None]
+            )
+            if first is not None or count < size:
+                return first
+            offset, size = offset + size, PAGE_SIZE
+
+    def get_all_jobs(self) -> list[Job]:
+        return self._jobs_of(self._list_records())
+
+    def get_job_records(self) -> list[JobRecord]:
+        return [self._describe(*record) for record in self._list_records()]
+
+    def _read_page(
+        self, until: str, offset: int, size: int
+    ) -> tuple[list[Record], int]:
+        """Return jobs up to a run time, earliest first, and how many run times were looked at."""
+        given = {"until_": until, "offset": offset, "size": size}
+        count, pages = self._runner.run(PAGE, given)
+        return _unpack(pages), count
+
+    def _list_records(self) -> list[Record]:
+        """Return all jobs, earliest first, paused ones last."""
+        return _unpack(self._runner.run(LIST))
+
+    def _jobs_of(self, records: Sequence[Record]) -> list[Job]:
+        """Return the jobs that can be restored."""
+        standard = HashJobStore._reconstitute_jobs
+        if type(self)._reconstitute_jobs is standard:
+            return self._restore_all(records)
+        times = {job_id: time for job_id, _, time in records}
+        jobs = self._reconstitute_jobs((id, state) for id, state, _ in records)
+        for job in jobs:
+            set_next_run_time(job, times[job.id])
+        return jobs
+
+    def _reconstitute_jobs(self, job_states: Iterable[tuple[str, bytes]]) -> list[Job]:
+        """Return the jobs of pairs of identifier and state, without those that cannot be restored.
+
+        A subclass that has its own gets all that are listed, as with APScheduler 3.
+        """
+        jobs: list[Job] = []
+        for job_id, state in job_states:
+            try:
+                jobs.append(self._reconstitute_job(state))
+            except Exception:  # reports it, and sets it aside
+                self._restorer.try_restore(job_id, state, None)
+        return jobs
+
+    # Writing.
+
+    def add_jobs(self, jobs: Sequence[Job]) -> None:
+        ids = distinct_ids(jobs)
+        if not ids:
+            return
+        states = [self._dump(job) for job in jobs]
+        given = [(job.id, _time_of(job)) for job in jobs]
+        taken = int(self._runner.run(ADD, given, *states))
+        if taken:
+            raise ConflictingIdError(ids[taken - 1])
+        for job, state in zip(jobs[:CACHE_SIZE], states, strict=False):
+            self._restorer.learn(job, state)
+
+    def update_job(self, job: Job) -> None:
+        given = {"id": job.id, "with_time": True, "time": _time_of(job)}
+        if self._runner.run(CHANGE, given, self._dump(job)) == b"0":
+            raise JobLookupError(job.id)
+
+    def _write_change(self, stored: StoredJob, with_time: bool) -> bool:
+        job = stored.job
+        given: dict[str, Any] = {"id": job.id, "compares": True, "with_time": with_time}
+        before, given["old"] = stored.token
+        given["time"] = _time_of(job)
+        answer: bytes = self._runner.run(CHANGE, given, self._dump(job), before)
+        return answer == b"1"
+
+    def remove_job(self, job_id: str) -> None:
+        if self._runner.run(REMOVE, {"id": job_id}) == b"0":
+            raise JobLookupError(job_id)
+        self._restorer.forget(job_id)
+
+    def discard_job(self, stored: StoredJob) -> bool:
+        before, old = stored.token
+        given = {"id": stored.job.id, "compares": True, "old": old}
+        answer: bytes = self._runner.run(REMOVE, given, before)
+        return answer == b"1"
+
+    def remove_all_jobs(self) -> None:
+        self._runner.run(REMOVE_ALL)
+        self._restorer.forget()
+
+
+def _time_of(job: Job) -> str | bool:
+    """Return the run time as it is written, False for a paused job."""
+    return False if job.next_run_time is None else repr(job.next_run_time.timestamp())
+
+
+def _unpack(pages: Sequence[bytes]) -> list[Record]:
+    """Return the jobs of pages of entries and states."""
+    records: list[Record] = []
+    for entries, states in zip(pages[::2], pages[1::2], strict=True):
+        start = 0
+        for job_id, time, length in json.loads(decode(entries)):
+            end = start + length
+            timestamp = float(time) if time else None
+            records.append((job_id, states[start:end], timestamp))
+            start = end
+    return records

@@ -10,7 +10,7 @@ from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from apscheduler.testing.servers.mongo_double import lookup  # noqa: F401
+from apscheduler.testing.servers.mongo_double import lookup  # noqa: F401  # finds documents by _id at once
 from apscheduler.testing.servers.mongo_double.administration import (
     ONE_BATCH,
     Administration,

@@ -20,8 +20,11 @@ TIMES: dict[str, Any] = {
 }
 BUILTINS: dict[str, type] = {
     cls.__name__: cls
-    for cls in (bytearray, bytes, complex, dict, frozenset, int, list, set, str)
+    for cls in (bytearray, bytes, complex, dict, frozenset, int, list, object, set, str)
 }
+# What protocols before 3 call other names, and make bytes and objects with.
+OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+OLD_HELPERS = {("_codecs", "encode"), ("copyreg", "_reconstructor")}
 
 
 class Placeholder:
@@ -54,6 +57,9 @@ class Placeholder:
 
 class _LenientUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = OLD_MODULES.get(module, module)
+        if (module, name) in OLD_HELPERS:
+            return super().find_class(module, name)
         if module in ("datetime", "zoneinfo") and name in TIMES:
             return TIMES[name]
         if module == "builtins":

@@ -90,13 +90,15 @@ def encoded(text: str) -> str:
 
 @contextmanager
 def temporary_path(url: str) -> Iterator[str]:
-    """Give a path below which there is no key; keys below it in the end are removed, others are not touched."""
+    """Give a path below which there is no key.
+
+    Keys that begin with it, or with ``~runs`` and it, are removed in the end; others are not touched.
+    """
     path = f"/test-{uuid.uuid4().hex[:12]}"
-    body = {
-        "key": encoded(path),
-        "range_end": encoded(path[:-1] + chr(ord(path[-1]) + 1)),
-    }
     try:
         yield path
     finally:
-        ask(f"{url}/v3/kv/deleterange", body)
+        for prefix in (path, f"~runs{path}"):
+            end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+            body = {"key": encoded(prefix), "range_end": encoded(end)}
+            ask(f"{url}/v3/kv/deleterange", body)

@@ -2,7 +2,10 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,12 +177,22 @@ def test_a_missing_program_is_a_reason_that_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("apscheduler.testing.servers.machine.OTHER_DIRECTORIES", [])
+    made: list[Path] = []
+    make = tempfile.mkdtemp
+
+    def note(**options: Any) -> str:
+        made.append(Path(make(**options)))
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", note)
 
     with pytest.raises(
         Unavailable,
         match=f"redis-server or valkey-server is not installed; install it, or set {URL}",
     ):
         start_private(Redis, ("private",), URL)
+
+    assert [path.exists() for path in made] == [False]
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,15 @@ def has_ended(pid: int) -> bool:
         )
     except OSError:
         return True
+
+
+def has_stopped(pid: int) -> bool:
+    """Return whether all threads of a process stand still; True where the system does not tell."""
+    for path in glob.glob(f"/proc/{pid}/task/*/stat"):
+        try:
+            state = Path(path).read_text().rpartition(")")[2].split()[0]
+        except OSError:  # a thread that has ended
+            continue
+        if state not in "TtZX":
+            return False
+    return True

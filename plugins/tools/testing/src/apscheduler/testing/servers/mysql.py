@@ -78,6 +78,8 @@ class MariaDB(Server):
         # As root it runs only when told to.
         return [
             f"--datadir={directory}/data",
+            # In a common one, a server that starts removes what others have there.
+            f"--tmpdir={directory}",
             f"--user={pwd.getpwuid(os.geteuid()).pw_name}",
         ]
 

@@ -18,6 +18,7 @@ from apscheduler.testing.servers.machine import (
     children_of,
     free_port,
     has_ended,
+    has_stopped,
     is_free,
 )
 
@@ -158,9 +159,13 @@ class Server(ABC):
 
     def freeze(self) -> None:
         """Let the server hang: connections stay, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
-        for pid in children_of(self.pid):
+        family = [self.pid, *children_of(self.pid)]
+        for pid in family:
             os.kill(pid, signal.SIGSTOP)
+        # The signal takes a while to reach each thread.
+        deadline = time.monotonic() + STOP_SECONDS
+        while not all(map(has_stopped, family)) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
@@ -219,6 +224,7 @@ class Server(ABC):
         self._cleaner = subprocess.Popen(
             ["/bin/sh", "-c", CLEANER, "sh", str(directory)],
             stdin=subprocess.PIPE,
+            env={"PATH": os.defpath},  # whatever the tests have made of theirs
             start_new_session=True,
         )
         options = self.process_options()

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 def unique_name() -> str:
     """Return a name for a schema or database that nobody else has."""
-    return f"test_{uuid.uuid4().hex[:12]}"
+    # Not "test_...": to databases of such names MariaDB admits everybody.
+    return f"apscheduler_{uuid.uuid4().hex[:12]}"
 
 
 def execute(url: str, statement: "Executable", timeout_seconds: int = 30) -> Any:

@@ -104,6 +104,34 @@ WORKLOADS = (
         aims=ON_A_SERVER,
     ),
     Workload(
+        "redis_store",
+        "Recurring jobs due at once, Redis",
+        rounds=3,
+        aims={**ON_A_SERVER, "run a due job": Faster(8)},
+    ),
+    Workload(
+        "mongodb",
+        "Recurring jobs due at once, MongoDB",
+        rounds=3,
+        aims={**ON_A_SERVER, "run a due job": Faster(5)},
+    ),
+    Workload(
+        "etcd",
+        "Recurring jobs due at once, etcd",
+        rounds=3,
+        aims={**ON_A_SERVER, "run a due job": Faster(5)},
+    ),
+    Workload(
+        "zookeeper",
+        "Recurring jobs due at once, ZooKeeper",
+        rounds=3,
+        aims={
+            **ON_A_SERVER,
+            "run a due job": Faster(4),
+            "in bulk compared with singly": Below(0.1, "x"),
+        },
+    ),
+    Workload(
         "startup",
         "Start of a program, every plugin installed",
         aims={"until the first run": Faster(1)},

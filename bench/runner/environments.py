@@ -13,12 +13,19 @@ ROOT = BENCH.parent
 UV = ROOT / "scripts" / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 RELEASE = "3.11.3"
-DRIVERS = ("psycopg[binary]", "pymysql")
+DRIVERS = ("psycopg[binary]", "pymysql", "redis", "pymongo", "kazoo")
+# What only the released APScheduler needs: its client of etcd does not work with newer versions of protobuf.
+RELEASED_DRIVERS = ("etcd3", "protobuf<4")
 
 
 def prepare_released() -> Path:
     """Return the interpreter of an environment with the released APScheduler."""
-    requirements = [f"apscheduler=={RELEASE}", "sqlalchemy", *DRIVERS]
+    requirements = [
+        f"apscheduler=={RELEASE}",
+        "sqlalchemy",
+        *DRIVERS,
+        *RELEASED_DRIVERS,
+    ]
     recipe = f"{sys.version}\n{requirements}\n{CONSTRAINTS.read_text()}"
     return _prepare(BENCH / f".venv-{RELEASE}", recipe, requirements)
 

@@ -76,11 +76,12 @@ class SteppedExecutor(LoopExecutor):
         self.soon: list[Callable[[], object]] = []
         self.in_thread: list[Callable[[], object]] = []
         self.coroutines: list[Coroutine[Any, Any, Any]] = []
-        self.is_closed = False
+        self.is_closed = self.is_stopped = False
         self.is_on_loop = False
 
     def turn(self) -> None:
-        """Do the next thing that is to be done on the loop."""
+        """Do the next thing that is to be done on the loop, which runs again if it was stopped."""
+        self.is_stopped = False
         if self.soon and not self.is_closed:
             self.is_on_loop = True
             self.soon.pop(0)()
@@ -89,6 +90,9 @@ class SteppedExecutor(LoopExecutor):
     def let_thread_go_on(self) -> None:
         if self.in_thread:
             self.in_thread.pop(0)()
+
+    def stop(self) -> None:
+        self.is_stopped = True
 
     def close(self) -> None:
         self.is_closed = True
@@ -100,7 +104,7 @@ class SteppedExecutor(LoopExecutor):
         return self.is_on_loop
 
     def _is_running(self) -> bool:
-        return not self.is_closed
+        return not (self.is_closed or self.is_stopped)
 
     def _is_closed(self) -> bool:
         return self.is_closed
@@ -132,15 +136,28 @@ ACTIONS = {
     "turn": SteppedExecutor.turn,
     "thread": SteppedExecutor.let_thread_go_on,
     "shutdown": SteppedExecutor.shutdown,
+    "stop": SteppedExecutor.stop,
     "close": SteppedExecutor.close,
+}
+ENDINGS: dict[str, list[Callable[[SteppedExecutor], object]]] = {
+    "goes on until nothing is left": [
+        *[SteppedExecutor.turn, SteppedExecutor.let_thread_go_on] * 6,
+        SteppedExecutor.close,
+        SteppedExecutor.shutdown,
+    ],
+    "stopped in the middle": [
+        SteppedExecutor.stop,
+        lambda executor: executor.shutdown(True),
+    ],
 }
 
 
 @pytest.mark.parametrize("kind", [SteppedExecutor, ImpatientExecutor])
 @pytest.mark.parametrize("func", [jobs.add, jobs.add_async], ids=["plain", "async"])
 @pytest.mark.parametrize("on_loop", [True, False], ids=["on the loop", "elsewhere"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_each_run_has_one_outcome_in_whatever_order_things_happen(
-    kind: type[SteppedExecutor], func: Any, on_loop: bool
+    kind: type[SteppedExecutor], func: Any, on_loop: bool, ending: str
 ) -> None:
     calls: list[int] = []
 
@@ -161,8 +178,8 @@ def test_each_run_has_one_outcome_in_whatever_order_things_happen(
         executor.submit_job(job, [NOON])
         executor.is_on_loop = False
 
-        for action in [*order, *["turn", "thread"] * 6, "close", "shutdown"]:
-            ACTIONS[action](executor)
+        for act in [*map(ACTIONS.__getitem__, order), *ENDINGS[ending]]:
+            act(executor)
 
         for coroutine in executor.coroutines:
             coroutine.close()
@@ -172,7 +189,7 @@ def test_each_run_has_one_outcome_in_whatever_order_things_happen(
         assert (event.started_at is not None) == bool(calls), order
         assert len(calls) <= 1, order
         assert dict(executor._instances) == {}, order
-        if not {"shutdown", "close"} & {*order}:
+        if ending != "stopped in the middle" and not {"shutdown", "close"} & {*order}:
             assert event.retval == 3
 
 

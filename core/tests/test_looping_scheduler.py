@@ -562,3 +562,18 @@ def test_methods_are_called_on_the_loop_while_there_is_one(
     loop.turn()
 
     assert notes == [("on the loop",)]
+
+
+def test_no_thread_is_started_for_a_pass_that_begins_after_the_end(
+    scheduler: HandScheduler,
+) -> None:
+    scheduler.start()
+    life = scheduler._life
+    assert life is not None
+    scheduler.shutdown(wait=False)
+    before = {*threading.enumerate()}
+
+    life.pass_in_thread()
+
+    assert {*threading.enumerate()} <= before
+    assert not life.is_passing

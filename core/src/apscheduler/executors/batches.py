@@ -39,7 +39,8 @@ class Batch:
         # Whether it has come so far that the function may have been called. Protected by the lock of the executor.
         self.has_begun = False
         self.began_at: datetime | None = None
-        self.is_in_thread = False
+        # Whether it runs in a thread; and whether that waits for the loop, which does what a function has returned.
+        self.is_in_thread = self.is_awaiting = False
         self.was_cancelled = False
         # Reports the outcome; set when a thread has ended, until the loop gets round to it.
         self.report: Callable[[], None] | None = None

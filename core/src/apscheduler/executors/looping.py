@@ -57,13 +57,17 @@ class LoopExecutor(BatchExecutor):
         if self._is_on_loop():
             self._cancel(batches, self.cancels_on_shutdown)
             return
+        ends_running = self.cancels_on_shutdown or wait
         try:
             self._call_soon(self._cancel, batches, self.cancels_on_shutdown)
         except RuntimeError:  # nothing that was left to a closed loop will go on
-            self._report_without_loop()
-            return
+            ends_running = True
+        if not self._is_running():  # it may have been stopped for good
+            self._report_without_loop(batches, ends_running)
         if wait:
             self._wait_for(batches)
+            if not self._is_running():  # or it was stopped meanwhile
+                self._report_without_loop(batches, ends_running)
 
     # Submission
 
@@ -104,6 +108,8 @@ class LoopExecutor(BatchExecutor):
 
     async def _run_coroutine(self, batch: Batch) -> None:
         with self._lock:
+            if batch.has_begun:
+                return  # taken back while the loop was stopped
             batch.has_begun = True
         batch.began_at = datetime.now(UTC)
         try:
@@ -133,6 +139,7 @@ class LoopExecutor(BatchExecutor):
             if batch.has_begun or batch not in self._batches:
                 return  # cancelled while it waited for a thread
             batch.has_begun = batch.is_in_thread = True
+        batch.began_at = datetime.now(UTC)
         report = self._ended
         try:
             run_job(
@@ -146,6 +153,9 @@ class LoopExecutor(BatchExecutor):
         except BaseException as exc:  # what the job raises is reported by run_job
             report = partial(self._failed, exc=exc)
         batch.report = partial(report, batch)
+        if self._is_shut_down and not self._is_running():
+            batch.report()  # the loop may have been stopped for good
+            return
         try:
             self._call_soon(batch.report)
         except RuntimeError:  # the loop was closed
@@ -155,11 +165,19 @@ class LoopExecutor(BatchExecutor):
         """Wait in a thread for what a plain function returned, for example the coroutine of a lambda."""
         outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
         run = contextvars.copy_context().run  # current_run() answers there, too
+        batch.task = None  # that of the run before
+        batch.is_awaiting = True
         try:
             self._call_soon(run, self._begin_to_await, batch, awaitable, outcome)
-        except RuntimeError:
-            _close(awaitable)
-            raise
+            return self._wait_for_outcome(batch, outcome)
+        finally:
+            batch.is_awaiting = False
+            if batch.task is None:  # the loop has not come to it
+                _close(awaitable)
+
+    def _wait_for_outcome(
+        self, batch: Batch, outcome: "concurrent.futures.Future[Any]"
+    ) -> Any:
         while True:
             try:
                 # Gives what the job raises, and only raises what has to do with waiting.
@@ -241,18 +259,30 @@ class LoopExecutor(BatchExecutor):
                     batch.future.cancel()
                 self._cancelled(batch)
 
-    def _report_without_loop(self) -> None:
-        """Report what a closed loop has left behind; threads that still run report by themselves."""
-        for batch in self._snapshot():
+    def _report_without_loop(
+        self, batches: Sequence[Batch], ends_running: bool
+    ) -> None:
+        """Report what a loop that does not run has left behind; functions in threads report by themselves.
+
+        :param ends_running: also coroutines that have begun: what becomes of them is unknown
+        """
+        for batch in batches:
             if batch.report is not None:
                 batch.report()
-            elif not batch.is_in_thread:
+                continue
+            with self._lock:
+                waits = not batch.has_begun
+                batch.has_begun = True  # whoever comes for it is too late
+            is_abandoned = batch.is_awaiting or not batch.is_in_thread
+            if waits:
+                self._cancelled(batch)
+            elif ends_running and is_abandoned:
                 batch.was_cancelled = True
                 self._note_abandoned(batch)
                 self._cancelled(batch)
 
     def _wait_for(self, batches: Sequence[Batch]) -> None:
-        """Wait, in a thread, as long as the loop goes on, except for jobs that wait in the same way."""
+        """Wait, in a thread, for what goes on, except for jobs that wait in the same way."""
         own = own_run_times()
         with self._lock:
             for batch in batches:
@@ -261,10 +291,13 @@ class LoopExecutor(BatchExecutor):
         for batch in others:
             ended = threading.Event()
             self._call_when_reported(batch, ended.set)
-            while self._is_running() and not ended.wait(LOOP_CHECK_SECONDS):
+            while self._goes_on(batch) and not ended.wait(LOOP_CHECK_SECONDS):
                 pass
-        if self._is_closed():
-            self._report_without_loop()
+
+    def _goes_on(self, batch: Batch) -> bool:
+        """Return whether a batch will come to its end, be it on a loop that runs or in a thread beside it."""
+        is_in_thread = batch.is_in_thread and batch.report is None
+        return self._is_running() or (is_in_thread and not batch.is_awaiting)
 
     # The loop
 

@@ -145,7 +145,7 @@ class ClaimPass(ABC):
 
     def _page_size(self) -> int:
         # One more than wanted, to see whether there are more.
-        return min(PAGE_SIZE, self.request.limit - len(self._steps) + 1)
+        return min(PAGE_SIZE, self.request.limit - len(self._steps)) + 1
 
     def _all_due(self) -> Iterator[DueJob]:
         after: DueJob | None = None

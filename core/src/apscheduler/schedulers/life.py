@@ -76,7 +76,7 @@ class Life:
         self._requests: queue.SimpleQueue[bool] | None = None
         self.is_over = False
         self._waiters: list[Callable[[], object]] = []
-        self._lock = threading.Lock()  # protects the two above
+        self._lock = threading.Lock()  # protects the three above
 
     @property
     def is_on_loop(self) -> bool:
@@ -99,17 +99,23 @@ class Life:
 
         :raises RuntimeError: if the system has no more threads to give
         """
-        if self._requests is None:
-            requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
-            PassThread(
-                target=self._serve,
-                args=(requests,),
-                name="APScheduler passes",
-                daemon=True,
-            ).start()
-            self._requests = requests
-        self.is_passing = True
-        self._requests.put(True)
+        with self._lock:  # a thread that is started after the end would wait for ever
+            if self.is_over:
+                return
+            if self._requests is None:
+                self._requests = self._start_thread()
+            self.is_passing = True
+            self._requests.put(True)
+
+    def _start_thread(self) -> "queue.SimpleQueue[bool]":
+        requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        PassThread(
+            target=self._serve,
+            args=(requests,),
+            name="APScheduler passes",
+            daemon=True,
+        ).start()
+        return requests
 
     def _serve(self, requests: "queue.SimpleQueue[bool]") -> None:
         scheduler = self._scheduler
@@ -142,10 +148,10 @@ class Life:
 
     def end(self) -> None:
         """Let everybody who waits for it know that it is over."""
-        if self._requests is not None:
-            self._requests.put(False)
         with self._lock:
             self.is_over = True
+            if self._requests is not None:
+                self._requests.put(False)
             waiters, self._waiters = self._waiters, []
         for tell in waiters:
             tell()

@@ -227,13 +227,72 @@ def test_function_that_outlives_the_loop_is_reported() -> None:
         loop = asyncio.new_event_loop()
         executor, scheduler = loop.run_until_complete(main())
         loop.close()
-        executor.shutdown()
+        executor.shutdown(False)
         before = scheduler.pending_events()
         gate.open()
         event = scheduler.next_event()
 
     assert before == []
     assert event.retval == "passed"
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["stopped", "closed"])
+def test_shutdown_without_the_loop_waits_for_functions_and_reports_all_the_rest(
+    is_closed: bool,
+) -> None:
+    awaits = threading.Semaphore(0)
+
+    async def wait_for_ever() -> None:
+        awaits.release()
+        await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(
+        lambda *_: None
+    )  # it complains of tasks it leaves behind
+    loop.set_default_executor(ThreadPoolExecutor(2))
+    scheduler = LoopScheduler(loop)
+    executor: Any = AsyncIOExecutor()
+    executor.start(scheduler, "default")
+
+    async def run_until_all_are_busy(gate: Gate, others: ThreadPoolExecutor) -> None:
+        functions: dict[str, Any] = {
+            "awaited": lambda: wait_for_ever(),
+            "coroutine": wait_for_ever,
+            "function": partial(jobs.pass_gate, gate.port),
+            "waits for a thread": int,
+        }
+        for job_id, func in functions.items():
+            executor.submit_job(make_job(func, id=job_id), [NOON])
+        await loop.run_in_executor(others, gate.wait_for_arrival)
+        await loop.run_in_executor(others, awaits.acquire, True, PATIENCE)
+        await loop.run_in_executor(others, awaits.acquire, True, PATIENCE)
+
+    with Gate() as gate, ThreadPoolExecutor(1) as others:
+        loop.run_until_complete(run_until_all_are_busy(gate, others))
+        if is_closed:
+            loop.close()
+        opener = threading.Timer(0.05, gate.open)
+        opener.start()
+        executor.shutdown(True)
+        events = {event.job_id: event for event in scheduler.pending_events()}
+        opener.join()
+    if not is_closed:  # and nothing is told twice when the loop goes on
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    assert {job_id: event.code for job_id, event in events.items()} == {
+        "awaited": EVENT_JOB_LOST,
+        "coroutine": EVENT_JOB_LOST,
+        "function": EVENT_JOB_EXECUTED,
+        "waits for a thread": EVENT_JOB_LOST,
+    }
+    not_begun = [job_id for job_id in events if events[job_id].started_at is None]
+    assert not_begun == ["waits for a thread"]
+    assert scheduler.pending_events() == []
+    assert dict(executor._instances) == {}
+    gc.collect()
 
 
 def test_default_executor_that_was_shut_down_is_reported() -> None:

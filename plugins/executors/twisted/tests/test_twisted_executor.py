@@ -251,3 +251,30 @@ def test_shutdown_before_the_reactor_runs_gives_everything_back() -> None:
     assert (event.code, event.started_at) == (EVENT_JOB_LOST, None)
     with thread:
         pass
+
+
+def test_shutdown_in_a_thread_may_meet_the_end_of_the_reactor(
+    thread: ReactorThread,
+) -> None:
+    errors: list[BaseException] = []
+
+    class Meeting(TwistedExecutor):
+        def _end(self) -> None:
+            other = threading.Thread(target=self._shut_down)
+            other.start()
+            other.join(PATIENCE)
+            super()._end()
+
+        def _shut_down(self) -> None:
+            try:
+                self.shutdown(False)
+            except BaseException as exc:
+                errors.append(exc)
+
+    executor = Meeting()
+    executor.start(ReactorScheduler(thread.reactor), "default")  # type: ignore[arg-type]  # a stand-in
+
+    thread.reactor.callFromThread(thread.reactor.stop)
+    thread.thread.join(PATIENCE)
+
+    assert errors == []

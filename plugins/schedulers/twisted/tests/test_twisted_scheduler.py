@@ -410,6 +410,32 @@ def test_loop_says_when_nothing_will_be_called_any_more(thread: ReactorThread) -
     loop.close()
 
 
+def test_loop_may_be_closed_in_a_thread_while_the_reactor_ends(
+    thread: ReactorThread,
+) -> None:
+    errors: list[BaseException] = []
+
+    class Meeting(ReactorLoop):
+        def _end(self) -> None:
+            other = threading.Thread(target=self._close)
+            other.start()
+            other.join(PATIENCE)
+            super()._end()
+
+        def _close(self) -> None:
+            try:
+                self.close()
+            except BaseException as exc:
+                errors.append(exc)
+
+    Meeting(thread.reactor)
+
+    thread.reactor.callFromThread(thread.reactor.stop)
+    thread.thread.join(PATIENCE)
+
+    assert errors == []
+
+
 def test_timer_may_be_cancelled_when_it_has_fired(thread: ReactorThread) -> None:
     loop = ReactorLoop(thread.reactor)
     has_fired = threading.Event()

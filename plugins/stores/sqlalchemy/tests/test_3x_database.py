@@ -8,6 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from apscheduler import planning
 from apscheduler.job import Job
@@ -16,7 +18,7 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import Identity
 from apscheduler.runs import Completion, RunFilter, RunState
 
-WRITTEN = Path(__file__).parent / "fixtures" / "jobs-3.11.3.db"
+FIXTURES = Path(__file__).parent / "fixtures"
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -133,16 +135,44 @@ JOBS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 }
 
 
+# The states of jobs are the same everywhere.
+in_every_database = pytest.mark.parametrize(
+    "url", ["sqlite", "postgresql", "mysql"], indirect=True
+)
+
+
+def load(url: str, script: str) -> None:
+    """Carry out the statements of a dump."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        cursor = connection.connection.cursor()
+        for statement in script.rstrip().split(";\n"):
+            cursor.execute(statement)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLAlchemyJobStore]:
-    path = tmp_path / "jobs.db"
-    shutil.copy(WRITTEN, path)
-    store = SQLAlchemyJobStore(f"sqlite:///{path}")
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of a database that APScheduler 3.11.3 has written."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        path = tmp_path / "jobs.db"
+        shutil.copy(FIXTURES / "jobs-3.11.3.db", path)
+        return f"sqlite:///{path}"
+    found: str = request.getfixturevalue(f"{kind}_database_url")
+    load(found, (FIXTURES / f"jobs-3.11.3-{kind}.sql").read_text())
+    return found
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SQLAlchemyJobStore]:
+    store = SQLAlchemyJobStore(url)
     store.start(None, "sql")
+    assert store.shareable
     yield store
     store.shutdown()
 
 
+@in_every_database
 def test_all_jobs_are_listed(store: SQLAlchemyJobStore) -> None:
     listed = [job.id for job in store.get_all_jobs()]
 
@@ -197,6 +227,7 @@ def test_triggers_go_on_where_they_were(store: SQLAlchemyJobStore, job_id: str) 
         assert following.isoformat() == expected
 
 
+@in_every_database
 def test_due_jobs_run_and_are_moved_on(store: SQLAlchemyJobStore) -> None:
     me = Identity()
     due = {job.id for job in store.get_due_jobs(START)}
@@ -228,6 +259,7 @@ def test_due_jobs_run_and_are_moved_on(store: SQLAlchemyJobStore) -> None:
     assert len(finished) == len(due)
 
 
+@in_every_database
 def test_records_tell_about_all_jobs(store: SQLAlchemyJobStore) -> None:
     records = {record.id: record for record in store.get_job_records()}
 

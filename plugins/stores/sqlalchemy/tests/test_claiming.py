@@ -115,8 +115,8 @@ def test_a_batch_takes_the_same_statements_whatever_its_size(
         "SELECT",  # their open claims
         "UPDATE",  # run times
         "INSERT",  # runs
-        "SELECT",  # what comes next
         "UPDATE",  # the lease
+        "SELECT",  # what comes next
     ]
 
 

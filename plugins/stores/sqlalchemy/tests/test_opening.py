@@ -371,6 +371,7 @@ def test_jobs_in_a_read_only_database_can_be_listed(
     writing = SQLAlchemyJobStore(engine=engine, shared=False)
     writing.start(None, "sql")
     writing.add_job(make_stored_job("a", T0))
+    writing.shutdown()
     engine.dispose()
 
     store = open_store(opened, f"sqlite:///file:{path}?mode=ro&uri=true")

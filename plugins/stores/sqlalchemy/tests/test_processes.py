@@ -1,12 +1,15 @@
-"""Several processes on one file: every fire once, nothing lost when one of them dies or forks."""
+"""Several processes on one database: every fire once, nothing lost when some of them are killed or fork."""
 
 import os
+import random
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +18,20 @@ from apscheduler.jobstores.contract import ClaimRequest
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import Identity
 from apscheduler.runs import Plan, RunFilter, RunState
-from apscheduler.testing.jobs import make_stored_job
+from apscheduler.testing.jobs import PATIENCE, make_stored_job
+from apscheduler.testing.jobstores.basic import T0
 
 WORKERS = Path(__file__).with_name("workers.py")
-T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
+ROUNDS = 8
+NAMES = [f"{n:02}" for n in range(20)]
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'jobs.db'}"
+@pytest.fixture(params=["sqlite", "postgresql_database_url", "mysql_database_url"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.db'}"
+    found: str = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -43,30 +51,87 @@ def start_worker(*arguments: str) -> "subprocess.Popen[str]":
     )
 
 
+def start_claiming(
+    stack: ExitStack, number: int, url: str, log: Path
+) -> "list[subprocess.Popen[str]]":
+    """Start processes that claim at the same time."""
+    workers = [
+        stack.enter_context(start_worker("claim", url, str(ROUNDS), str(log)))
+        for _ in range(number)
+    ]
+    for worker in workers:
+        stack.callback(worker.kill)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return workers
+
+
+def add_jobs(store: SQLAlchemyJobStore) -> set[tuple[str, float]]:
+    """Add jobs, and return their fires."""
+    store.add_jobs([make_stored_job(name, T0, max_instances=99) for name in NAMES])
+    return {(name, T0.timestamp() + n) for name in NAMES for n in range(ROUNDS)}
+
+
+def read_started(log: Path) -> Counter[tuple[str, float]]:
+    lines = log.read_text().splitlines()
+    return Counter((line.split()[0], float(line.split()[1])) for line in lines)
+
+
 def test_processes_claim_every_fire_exactly_once(
-    store: SQLAlchemyJobStore, url: str
+    store: SQLAlchemyJobStore, url: str, tmp_path: Path
 ) -> None:
-    names = [f"{n:02}" for n in range(30)]
-    store.add_jobs([make_stored_job(name, T0, max_instances=99) for name in names])
+    all_fires = add_jobs(store)
+    log = tmp_path / "started"
 
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(start_worker("claim", url, "10")) for _ in range(3)
-        ]
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        counts = [worker.communicate("go\n", 50)[0] for worker in workers]
+        for worker in start_claiming(stack, 3, url, log):
+            assert worker.wait(50) == 0
 
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert sum(map(int, counts)) == 300
+    started = read_started(log)
+    assert set(started) == all_fires
+    assert set(started.values()) == {1}
     runs = store.get_runs(RunFilter(), 1000)
-    fires = Counter((run.job_id, run.scheduled_time) for run in runs)
-    expected = {
-        (name, T0 + timedelta(seconds=n)): 1 for name in names for n in range(10)
-    }
-    assert fires == expected
+    fires = Counter((run.job_id, run.scheduled_time.timestamp()) for run in runs)
+    assert fires == started
     assert {run.state for run in runs} == {RunState.SUCCEEDED}
+
+
+def test_nothing_is_lost_or_started_twice_when_processes_are_killed(
+    store: SQLAlchemyJobStore, url: str, tmp_path: Path
+) -> None:
+    """What a killed process had claimed is recorded as lost; everything else runs once."""
+    all_fires = add_jobs(store)
+    log = tmp_path / "started"
+    chance = random.Random()
+
+    with ExitStack() as stack:
+        doomed = start_claiming(stack, 4, url, log)
+        deadline = time.monotonic() + PATIENCE
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+        for worker in doomed:
+            threading.Event().wait(chance.uniform(0, 0.02))
+            worker.kill()
+        for worker in doomed:
+            worker.wait(PATIENCE)
+        (survivor,) = start_claiming(stack, 1, url, log)
+        assert survivor.wait(50) == 0
+    lost = store.take_over(Identity().node, T0)
+
+    assert {run.state for run in lost} <= {RunState.LOST}
+    started = read_started(log)
+    assert set(started.values()) == {1}
+    runs = store.get_runs(RunFilter(), 1000)
+    fires = Counter((run.job_id, run.scheduled_time.timestamp()) for run in runs)
+    assert set(fires) == all_fires >= set(started)
+    assert set(fires.values()) == {1}
+    lost_fires = {(run.job_id, run.scheduled_time.timestamp()) for run in lost}
+    assert all_fires - set(started) <= lost_fires
+    assert {run.state for run in runs} <= {RunState.SUCCEEDED, RunState.LOST}
 
 
 def test_runs_of_a_killed_process_are_taken_over_at_once(

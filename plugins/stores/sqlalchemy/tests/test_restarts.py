@@ -179,7 +179,9 @@ def test_a_scheduler_goes_on_when_its_server_is_back(server: Server) -> None:
     runs = store.get_runs(EVERYTHING, 10_000)
     fires = [run.scheduled_time for run in runs if run.job_id == "tick"]
     assert len(set(fires)) == len(fires)
-    assert {run.state for run in runs} <= {RunState.SUCCEEDED, RunState.COALESCED}
+    # On a busy machine one may still be going on when the next one comes.
+    expected = {RunState.SUCCEEDED, RunState.COALESCED, RunState.SKIPPED}
+    assert {run.state for run in runs} <= expected
     store.shutdown()
 
 

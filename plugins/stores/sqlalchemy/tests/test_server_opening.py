@@ -2,13 +2,20 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, inspect, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
@@ -93,8 +100,9 @@ def test_a_url_without_a_driver_means_one_that_is_installed(
 @pytest.mark.parametrize(
     ("url", "package"),
     [
-        ("postgresql://user:secret@h/d", r"psycopg\[binary\]"),
-        ("mysql://user:secret@h/d", "pymysql"),
+        ("postgresql://user:secret@h/d", r"apscheduler-store-sqlalchemy\[postgresql\]"),
+        ("mysql://user:secret@h/d", r"apscheduler-store-sqlalchemy\[mysql\]"),
+        ("mariadb://user:secret@h/d", r"apscheduler-store-sqlalchemy\[mysql\]"),
     ],
 )
 def test_a_database_without_any_driver_is_refused_with_what_to_install(
@@ -115,6 +123,69 @@ def test_a_driver_that_is_named_and_not_installed_is_reported() -> None:
         SQLAlchemyJobStore(url)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql//user:secret@h/d", "expected something like postgresql://user"),
+        ("postgresql://user:pass@h:secret/d", "expected something like"),
+        ("postgresql://user:pass@secret@h/d", "write %40 instead"),
+        ("postgres://user:secret@h/d", "no database 'postgres': expected something"),
+    ],
+)
+def test_a_url_that_is_wrong_is_refused_with_what_is_right(
+    url: str, advice: str
+) -> None:
+    with pytest.raises(ArgumentError, match=advice) as caught:
+        SQLAlchemyJobStore(url)
+
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "secret" not in shown
+
+
+def test_an_asynchronous_engine_is_refused() -> None:
+    engine: Any = create_async_engine("postgresql+psycopg://user:secret@h/d")
+
+    with pytest.raises(ValueError, match="made by create_engine") as caught:
+        SQLAlchemyJobStore(engine=engine)
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:secret@h/d",
+        "postgresql+psycopg://h/d?user=me&password=secret&sslpassword=secret",
+        "mysql+pymysql://user:secret@h/d",
+    ],
+)
+def test_passwords_are_not_shown(url: str) -> None:
+    store = SQLAlchemyJobStore(url)
+
+    assert "secret" not in repr(store)
+
+
+def test_tls_is_asked_for_as_configured(url: str) -> None:
+    """Whether the server of the tests has it or not."""
+    options: dict[str, Any] = {}
+    is_postgresql = make_url(url).get_backend_name() == "postgresql"
+    if is_postgresql:
+        url = make_url(url).update_query_dict({"sslmode": "require"}).render_as_string()
+    else:
+        options = {"ssl": {"check_hostname": False, "verify_mode": "none"}}
+    store = SQLAlchemyJobStore(url, engine_options={"connect_args": options})
+
+    try:
+        with store.engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            is_asked_for = raw.pgconn.ssl_in_use if is_postgresql else raw.ssl
+    except OperationalError as exc:
+        is_asked_for = "SSL" in str(exc)
+    store.shutdown()
+
+    assert is_asked_for
 
 
 def test_engine_options_are_those_of_the_user(
@@ -199,14 +270,19 @@ def test_what_is_wrong_with_a_statement_is_not_the_server(
 # Permissions.
 
 
-@pytest.fixture
-def restricted_url(url: str) -> Iterator[str]:
-    """Return the address of the database for a user who may not create tables there; the table of jobs is there."""
+def create_jobs(url: str) -> None:
+    """Create the table of jobs and no other one."""
     store = SQLAlchemyJobStore(url, shared=False)
     store.start(None, "sql")
     store.shutdown()
+
+
+@pytest.fixture
+def restricted_url(url: str) -> Iterator[str]:
+    """Return the address of the database for a user who may not create tables there; the table of jobs is there."""
     made = make_url(url)
     if made.get_backend_name() == "postgresql":
+        create_jobs(url)
         options: Any = made.query["options"]
         schema = options.rpartition("=")[2]
         user = f"user_{schema}"
@@ -216,17 +292,23 @@ def restricted_url(url: str) -> Iterator[str]:
             f"GRANT USAGE ON SCHEMA {schema} TO {user}",
             f"GRANT ALL ON apscheduler_jobs TO {user}",
         )
-        ended = (f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+        ended = [f"DROP OWNED BY {user}", f"DROP ROLE {user}"]
     else:
+        # In databases whose names begin with "test" everybody may do everything on some servers.
+        database = f"closed_{made.database}"
+        execute(url, f"CREATE DATABASE {database}")
+        made = made.set(database=database)
+        create_jobs(made.render_as_string(False))
         user = f"user_{made.database}"[:32]
-        execute(
-            url,
-            f"CREATE USER {user}@localhost IDENTIFIED BY 'secret'",
-            f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'secret'",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {made.database}.* TO {user}@localhost",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {made.database}.* TO {user}@'127.0.0.1'",
-        )
-        ended = (f"DROP USER {user}@localhost", f"DROP USER {user}@'127.0.0.1'")
+        rights = f"SELECT, INSERT, UPDATE, DELETE ON {database}.*"
+        ended = [f"DROP DATABASE {database}"]
+        for host in ("localhost", "127.0.0.1"):
+            execute(
+                url,
+                f"CREATE USER {user}@'{host}' IDENTIFIED BY 'secret'",
+                f"GRANT {rights} TO {user}@'{host}'",
+            )
+            ended.append(f"DROP USER {user}@'{host}'")
     yield made.set(username=user, password="secret").render_as_string(False)
     execute(url, *ended)
 

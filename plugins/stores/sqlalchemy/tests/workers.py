@@ -1,4 +1,4 @@
-"""What the processes of the tests do: claim from a file until nothing is left, or until they are killed."""
+"""What the processes of the tests do: claim from a database until nothing is left, or until they are killed."""
 
 import os
 import sys
@@ -20,34 +20,49 @@ def plan_next_second(job: Job) -> Plan:
     return Plan([job.next_run_time], job.next_run_time + SECOND)
 
 
-def claim_everything(url: str, rounds: int) -> None:
-    """Claim and complete until all fires of so many rounds are gone; print how many were claimed here."""
-    store = SQLAlchemyJobStore(url, engine_options={"connect_args": {"timeout": 50}})
+def open_store(url: str) -> SQLAlchemyJobStore:
+    # Writers of a file take turns, and there are several.
+    patient = {"timeout": 50} if url.startswith("sqlite") else {}
+    store = SQLAlchemyJobStore(url, engine_options={"connect_args": patient})
     store.start(None, "sql")
-    me, count = Identity(), 0
+    return store
+
+
+def claim_everything(url: str, rounds: int, log: str) -> None:
+    """Claim and complete until all fires of so many rounds are gone; note what is started before it is completed."""
+    store = open_store(url)
+    me = Identity()
     pending: list[Completion] = []
     now = T0 + (rounds - 1) * SECOND
     print("ready", flush=True)
     sys.stdin.readline()
+    started = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
-        request = ClaimRequest(now, 5, plan_next_second, me, completions=pending)
+        request = ClaimRequest(
+            *(now, 5, plan_next_second, me),
+            completions=pending,
+            lease_until=now + LEASE,
+        )
         batch = store.claim(request)
-        if not batch.claims and not batch.more:
+        # What others have locked is looked at again soon.
+        is_over = batch.next_run_time is None or batch.next_run_time >= now + SECOND
+        if not batch.claims and not batch.more and is_over:
             break
-        count += len(batch.claims)
-        pending = [
-            Completion(run_id, claim.job.id, me.node.id, 1, RunState.SUCCEEDED, now)
-            for claim in batch.claims
-            for run_id in claim.run_times.run_ids
-        ]
+        pending = []
+        for claim in batch.claims:
+            for time, run_id in zip(
+                claim.run_times, claim.run_times.run_ids, strict=True
+            ):
+                # One write is one line, also when the process is killed.
+                os.write(started, f"{claim.job.id} {time.timestamp()}\n".encode())
+                done = (run_id, claim.job.id, me.node.id, claim.run_times.attempt)
+                pending.append(Completion(*done, RunState.SUCCEEDED, now))
     store.shutdown()
-    print(count, flush=True)
 
 
 def claim_and_hang(url: str) -> None:
     """Own a run of every due job, and never complete it."""
-    store = SQLAlchemyJobStore(url)
-    store.start(None, "sql")
+    store = open_store(url)
     request = ClaimRequest(
         T0, 100, plan_next_second, Identity(), lease_until=T0 + LEASE
     )
@@ -58,6 +73,6 @@ def claim_and_hang(url: str) -> None:
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "claim":
-        claim_everything(arguments[0], int(arguments[1]))
+        claim_everything(arguments[0], int(arguments[1]), arguments[2])
     else:
         claim_and_hang(arguments[0])

@@ -71,7 +71,7 @@ class TwistedExecutor(LoopExecutor):
 
     def _leave_nothing_behind(self) -> None:
         self._has_ended = True
-        self._report_without_loop()
+        self._report_without_loop(self._snapshot(), ends_running=True)
 
     def _forget_reactor(self) -> None:
         """Do not hear of the end of the reactor when there is nothing left that it would end."""
@@ -79,7 +79,10 @@ class TwistedExecutor(LoopExecutor):
             if self._batches or not self._is_shut_down or self._is_ending:
                 return
             for trigger in self._triggers:
-                self._reactor.removeSystemEventTrigger(trigger)
+                try:
+                    self._reactor.removeSystemEventTrigger(trigger)
+                except ValueError:  # the reactor, in another thread, is just calling it
+                    pass
             self._triggers = []
 
     def _finish(self, batch: Batch, report: Callable[[], None]) -> None:

@@ -46,7 +46,10 @@ class ReactorLoop(EventLoop):
 
     def close(self) -> None:
         if not self._has_ended:
-            self.reactor.removeSystemEventTrigger(self._trigger)
+            try:
+                self.reactor.removeSystemEventTrigger(self._trigger)
+            except ValueError:  # the reactor, in another thread, is just calling it
+                pass
 
 
 class _Timer:

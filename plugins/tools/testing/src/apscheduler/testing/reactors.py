@@ -37,7 +37,10 @@ class ReactorThread:
         self.reactor: Any = (
             AsyncioSelectorReactor(self._loop) if self._loop else SelectReactor()
         )
-        self.thread = threading.Thread(target=self._run, name="Twisted reactor")
+        # A daemon: a reactor that a failed test has left running must not keep the program from ending.
+        self.thread = threading.Thread(
+            target=self._run, name="Twisted reactor", daemon=True
+        )
         # What Twisted has logged as an error: it does not raise what goes wrong in callbacks.
         self.errors: list[Any] = []
 
@@ -67,14 +70,18 @@ class ReactorThread:
         :raises AssertionError: if calls are left behind that are still to be made, or something has gone wrong
         """
         left_behind: list[Any] = []
-        if self.reactor.running:
-            left_behind = self._wait_for_calls()
-            self.reactor.callFromThread(self.reactor.stop)
-        self.thread.join(PATIENCE)
-        assert not self.thread.is_alive(), "the reactor does not stop"
-        self._close()
-        gc.collect()  # Twisted tells of what nobody has looked at when it is gone
-        _publisher.removeObserver(self._note)
+        try:
+            if self.reactor.running:
+                try:
+                    left_behind = self._wait_for_calls()
+                finally:
+                    self.reactor.callFromThread(self.reactor.stop)
+            self.thread.join(PATIENCE)
+            assert not self.thread.is_alive(), "the reactor does not stop"
+            self._close()
+            gc.collect()  # Twisted tells of what nobody has looked at when it is gone
+        finally:
+            _publisher.removeObserver(self._note)
         if exc is None:
             assert left_behind == []
             assert self.errors == []

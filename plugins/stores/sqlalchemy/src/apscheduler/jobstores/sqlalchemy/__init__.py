@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
-from apscheduler.jobstores.sqlalchemy.claims import ClaimPass
+from apscheduler.jobstores.sqlalchemy.claims import LockingClaim
 from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.keeping import TableJobStore
 from apscheduler.jobstores.sqlalchemy.listening import Channel, Listener
@@ -94,8 +94,10 @@ class SQLAlchemyJobStore(TableJobStore):
                 database.is_closed = False
                 database.dialect.tune(self.engine)
             self._prepare_runs(self._storage.open())
-        except DBAPIError as exc:
-            database.close()
+        except BaseException as exc:
+            self._storage.close()
+            if not isinstance(exc, DBAPIError):
+                raise
             what = f"Job store {alias!r} cannot use the database"
             raise database.explain(exc, what) from exc
 
@@ -166,23 +168,19 @@ class SQLAlchemyJobStore(TableJobStore):
             if first is None or first > request.now.timestamp():
                 return ClaimBatch(next_run_time=utc_timestamp_to_datetime(first))
 
-        def carry_out(connections: tuple[Connection, Connection]) -> ClaimPass:
-            connection, runs = connections
-            storage.runs.complete(runs, request.completions)
-            claiming = ClaimPass(
-                *(storage.claims, self._restorer, self._alias),
-                *(connection, runs, request),
+        def carry_out(connections: tuple[Connection, Connection]) -> LockingClaim:
+            storage.runs.complete(connections[1], request.completions)
+            claiming = LockingClaim(
+                *(storage, connections, self._restorer, self._alias, request)
             )
             claiming.carry_out()
-            if claiming.starts_runs and request.lease_until is not None:
-                storage.nodes.renew(runs, request.identity.node, request.lease_until)
             return claiming
 
         claiming = storage.transact_all(carry_out)
         self._look_again(claiming, request.now)
         return claiming.batch
 
-    def _look_again(self, claiming: ClaimPass, now: datetime) -> None:
+    def _look_again(self, claiming: LockingClaim, now: datetime) -> None:
         """Have the scheduler come back soon for what others had locked, but not without a pause."""
         batch = claiming.batch
         if batch.claims or not claiming.met_locks:
@@ -224,7 +222,7 @@ class SQLAlchemyJobStore(TableJobStore):
             return
 
         def give(connection: Connection) -> None:
-            self._storage.runs.hand_back(connection, rows)
+            self._storage.runs.hand_back.execute(connection, rows)
             self._tell(connection)
 
         self._transact(give)

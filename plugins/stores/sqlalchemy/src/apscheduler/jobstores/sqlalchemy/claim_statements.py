@@ -21,7 +21,7 @@ from sqlalchemy import (
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
 from apscheduler.jobstores.sqlalchemy.statements import ListStatement, Statement
-from apscheduler.jobstores.sqlalchemy.tables import READY, AnyRow
+from apscheduler.jobstores.sqlalchemy.tables import READY, AnyRow, Place
 from apscheduler.jobstores.sqlalchemy.writing import deleting, updating
 
 
@@ -48,7 +48,6 @@ class ClaimStatements:
 
     def __init__(self, jobs: Table, flavour: Flavour, runs: RunTable):
         c = jobs.c
-        self.runs = runs
         # Where several claims may be under way at once, each has to lock whatever it counts on.
         self.is_shared = flavour.skips_locked and runs.flavour.skips_locked
         due = (
@@ -100,14 +99,13 @@ class ClaimStatements:
         self,
         connection: Connection,
         timestamp: float,
-        after: AnyRow | None,
+        after: Place | None,
         limit: int,
     ) -> Sequence[AnyRow]:
         """Return due jobs, earliest first, that follow another one."""
         if after is None:
             return self._due.execute(connection, timestamp, limit).all()
-        values = (timestamp, limit, after.next_run_time, after.id)
-        return self._due_after.execute(connection, *values).all()
+        return self._due_after.execute(connection, timestamp, limit, *after).all()
 
     def lock_jobs(
         self, connection: Connection, job_ids: Sequence[str]
@@ -128,8 +126,8 @@ class ClaimStatements:
         self, connection: Connection, now: float, jobs_limit: int, ready_limit: int
     ) -> Rest:
         """Return what is left, also of what others have locked."""
-        row = self._rest.execute(connection, now, jobs_limit, ready_limit).one()
-        return Rest(*row)
+        values = (now, jobs_limit, ready_limit)
+        return Rest._make(self._rest.execute(connection, *values).one())
 
 
 class _Search:

@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, make_url
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import Pool, StaticPool
 
 from apscheduler.jobstores.sqlalchemy.dialects import dialect_of
-from apscheduler.jobstores.sqlalchemy.drivers import choose_driver, make_engine
+from apscheduler.jobstores.sqlalchemy.drivers import (
+    choose_driver,
+    make_engine,
+    read_url,
+    show_url,
+)
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 
 T = TypeVar("T")
@@ -32,9 +37,15 @@ class Database:
 
     :param owned: whether the engine was created for this store, which may then set it up and dispose of it
     :param is_isolated: whether all connections of the engine have the isolation that is needed
+    :raises ValueError: if the engine is asynchronous
     """
 
     def __init__(self, engine: Engine, owned: bool, is_isolated: bool = False):
+        if engine.dialect.is_async:
+            raise ValueError(
+                f"The engine for {show_url(engine.url)} is for coroutines, but the store works in threads, also of an "
+                "asyncio scheduler: give an engine made by create_engine, with a driver that is not asynchronous"
+            )
         self.engine = engine
         self.owned = owned
         self.dialect = dialect_of(engine)
@@ -53,7 +64,7 @@ class Database:
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, Any]) -> "Database":
         """Return the database behind a URL."""
-        made = choose_driver(make_url(url))
+        made = choose_driver(read_url(url))
         dialect = dialect_of(made)
         chosen = dialect.options(made, options)
         engine = make_engine(made, chosen)
@@ -63,8 +74,8 @@ class Database:
 
     @property
     def url(self) -> str:
-        """Where the database is, without the password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """Where the database is, without passwords."""
+        return show_url(self.engine.url)
 
     @property
     def flavour(self) -> Flavour:
@@ -91,6 +102,16 @@ class Database:
         with turn, self._writing.begin() as connection:
             self.dialect.begin_write(connection, table)
             with self._in_use(connection):
+                yield connection
+
+    @contextmanager
+    def write_once(self, table: Table | None) -> Iterator[Connection]:
+        """Connect to write by a single statement."""
+        if self._reading is self._writing:
+            with self.write(table) as connection:
+                yield connection
+        else:  # by which it is a transaction
+            with self.read() as connection:
                 yield connection
 
     def transact(self, table: Table | None, work: Callable[[Connection], T]) -> T:
@@ -161,7 +182,7 @@ class Database:
 
 def _text_of(exc: DBAPIError) -> str:
     """Return what the driver says, without the number that some put before it."""
-    args = getattr(exc.orig, "args", ())
+    args: Any = getattr(exc.orig, "args", ())
     return str(args[1] if len(args) == 2 and args[1] else exc.orig).strip()
 
 

@@ -1,8 +1,8 @@
 """The part of the store that keeps jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -16,15 +16,18 @@ from sqlalchemy.exc import IntegrityError
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
+from apscheduler.jobstores.claiming import PAGE_SIZE
 from apscheduler.jobstores.contract import JobRecord, StoredJob
 from apscheduler.jobstores.restore import CACHE_SIZE
 from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
-from apscheduler.jobstores.sqlalchemy.claims import PAGE_SIZE
 from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.listening import Channel
 from apscheduler.jobstores.sqlalchemy.storage import Storage
 from apscheduler.jobstores.sqlalchemy.tables import to_datetime
+from apscheduler.jobstores.sqlalchemy.writing.postgresql import ArrayWriter
 from apscheduler.util import datetime_to_utc_timestamp
+
+T = TypeVar("T")
 
 
 class TableJobStore(SerializingJobStore):
@@ -102,13 +105,18 @@ class TableJobStore(SerializingJobStore):
         if not rows:
             return
 
+        is_due = any(time is not None for _, time, _ in rows)
+        writer = self._storage.add_jobs
+
         def add(connection: Connection) -> None:
-            self._storage.add_jobs(connection, rows)
-            if any(time is not None for _, time, _ in rows):
-                self._tell(connection)
+            if is_due and self._channel is not None:
+                assert isinstance(writer, ArrayWriter)  # as always where others hear
+                self._channel.write(connection, writer, rows)
+            else:
+                writer.execute(connection, rows)
 
         try:
-            self._database.transact(self.jobs_t, add)
+            self._write_once(add)
         except IntegrityError:
             taken = self._find_taken(ids)
             if taken is None:
@@ -187,13 +195,23 @@ class TableJobStore(SerializingJobStore):
         :param is_due: there is a run time that others may not know
         """
 
+        is_told = is_due and self._channel is not None
+
         def write(connection: Connection) -> bool:
             has_met = bool(connection.execute(statement).rowcount)
-            if has_met and is_due:
+            if has_met and is_told:
                 self._tell(connection)
             return has_met
 
-        return self._database.transact(self.jobs_t, write)
+        if is_told:
+            return self._database.transact(self.jobs_t, write)
+        return self._write_once(write)
+
+    def _write_once(self, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` returns, which is a single statement."""
+        return self._database.repeat(
+            lambda: self._database.write_once(self.jobs_t), work
+        )
 
     def _tell(self, connection: Connection) -> None:
         """Let others know, once the transaction is committed, that there is something to do sooner."""

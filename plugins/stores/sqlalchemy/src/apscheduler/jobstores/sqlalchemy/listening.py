@@ -7,11 +7,14 @@ import selectors
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from logging import Logger
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table
+
+from apscheduler.jobstores.sqlalchemy.statements import Values
+from apscheduler.jobstores.sqlalchemy.writing.postgresql import ArrayWriter
 
 # PostgreSQL cuts longer names off.
 MAX_NAME_BYTES = 63
@@ -53,6 +56,16 @@ class Channel:
         """Tell the others when the transaction is committed."""
         values = (self.name, self.writer)
         connection.exec_driver_sql("SELECT pg_notify(%s, %s)", values)
+
+    def write(
+        self, connection: Connection, writer: ArrayWriter, rows: Sequence[Values]
+    ) -> None:
+        """Write rows and tell the others, by one statement."""
+        sql, values = writer.render(connection, rows)
+        connection.exec_driver_sql(
+            f"WITH written AS ({sql}) SELECT pg_notify(%s, %s)",
+            (*values, self.name, self.writer),
+        )
 
 
 class Listener:
@@ -138,15 +151,17 @@ class Listener:
 
     def _hear(self, connection: Any) -> None:
         """Pass on what is heard until the connection is lost or nobody wants to know."""
+        tellers: list[str] = []
+        connection.add_notify_handler(lambda found: tellers.append(found.payload))
         try:
             while not self._stopping.is_set():
                 if self._wait(connection):
-                    heard = list(connection.notifies(timeout=0))
-                    mine = self._channel.writer
-                    if any(notification.payload != mine for notification in heard):
-                        self._call()
-                else:
+                    tellers += _read_tellers(connection.pgconn)
+                else:  # what comes just now goes to the handler
                     connection.execute("SELECT 1")
+                if any(teller != self._channel.writer for teller in tellers):
+                    self._call()
+                tellers.clear()
         except Exception as exc:
             if not self._stopping.is_set():
                 self._logger.debug("The connection to hear of changes is lost: %s", exc)
@@ -167,3 +182,13 @@ class Listener:
             self._callback()
         except Exception:
             self._logger.exception("Error telling the scheduler of a change")
+
+
+def _read_tellers(connection: Any) -> Iterator[str]:
+    """Return who has told of a change, from what has come already: there is no need to ask the server.
+
+    :param connection: that of libpq; ``notifies()`` of psycopg itself cannot be told not to wait in all releases
+    """
+    connection.consume_input()
+    while notification := connection.notifies():
+        yield notification.extra.decode()

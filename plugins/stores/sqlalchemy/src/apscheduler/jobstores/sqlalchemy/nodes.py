@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Select,
     Table,
     bindparam,
     func,
@@ -60,14 +62,15 @@ class NodeTable:
             ),
             ("_id",),
         )
-        owned = (
+        owned: Select[Any] = (
             select(*runs.record, c.max_attempts, c.job_state)
             .where(runs.is_open, c.state == RUNNING)
             .order_by(c.id)
         )
         owned = flavour.lock(owned, runs.runs, "finished_at", waits=True)
         self._owned = ListStatement(flavour, owned, c.node)
-        self._take = updating(*(flavour, runs.runs, TAKEN, ("id", "node"), RUNNING))
+        key = ("id", "node")
+        self._take = updating(flavour, runs.runs, TAKEN, key, RUNNING, is_locked=True)
 
     def renew(self, connection: Connection, node: Node, expires_at: datetime) -> None:
         """Record that a node is alive."""
@@ -170,7 +173,7 @@ def _take(run: Run, row: AnyRow, now: datetime) -> Values:
         run.attempt,
         now.timestamp() if retried else None,
         None if retried else now.timestamp(),
-        row.job_state if retried else None,
+        bytes(row.job_state) if retried else None,  # some drivers give a view of them
         run.id,
         row.node,
     )

@@ -34,6 +34,7 @@ from apscheduler.jobstores.sqlalchemy.tables import (
     RUNNING,
     RUNNING_ROW,
     AnyRow,
+    Place,
     to_row,
     to_run,
 )
@@ -48,7 +49,9 @@ PRUNE_BATCH = 500
 MAX_LISTED = 100
 
 # As constants, by which databases see that an index serves.
-OPEN = [literal_column(f"'{state}'") for state in (RUNNING, READY)]
+OPEN: list[ColumnElement[str]] = [
+    literal_column(f"'{state}'") for state in (RUNNING, READY)
+]
 
 # Columns that are no attributes of a run, and those that its end writes.
 INTERNAL = frozenset(("max_attempts", "job_state", "history"))
@@ -76,22 +79,26 @@ class RunTable:
         c = runs.c
         self.is_open = c.finished_at.is_(None)
         self.record = [column for column in c if column.name not in INTERNAL]
-        self._insert = inserting(flavour, runs, ROW)
-        self._begin = inserting(flavour, runs, RUNNING_ROW)
+        # Rows made by ``to_row`` and by ``running_rows``.
+        self.insert = inserting(flavour, runs, ROW)
+        self.begin = inserting(flavour, runs, RUNNING_ROW)
         key = ("id", "node", "attempt")
         done: dict[str, str | None] = {"job_state": None}
         self._succeed = updating(flavour, runs, SUCCESS, key, RUNNING, constants=done)
         self._fail = updating(flavour, runs, FAILURE, key, RUNNING, constants=done)
         self._forget = deleting(flavour, runs, key, RUNNING)
-        self._hand_back = updating(
+        # Running runs become ready: time, state of the job, identifier, claim and attempt of each.
+        self.hand_back = updating(
             *(flavour, runs, ("available_at", "job_state")),
             # Unless somebody has taken the run over, and started it again.
             *(("id", "claim_id", "attempt"), RUNNING),
             constants={"state": READY, "node": None},
         )
-        self._start = updating(
+        # Ready runs become running ones: node, claim and identifier of each.
+        self.restart = updating(
             *(flavour, runs, ("node", "claim_id"), ("id",), READY),
             constants={"state": RUNNING, "available_at": None},
+            is_locked=True,
         )
         self._make_counts()
         self._make_readers()
@@ -131,14 +138,6 @@ class RunTable:
         self._ready_after = Statement(
             ready.where(following), ("now", "size", "after_time", "after_id")
         )
-
-    def insert(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Add rows made by ``to_row``."""
-        self._insert.execute(connection, rows)
-
-    def begin(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Add rows made by ``running_rows``."""
-        self._begin.execute(connection, rows)
 
     def complete(
         self, connection: Connection, completions: Sequence[Completion]
@@ -186,18 +185,13 @@ class RunTable:
         self,
         connection: Connection,
         timestamp: float,
-        after: AnyRow | None,
+        after: Place | None,
         limit: int,
     ) -> Sequence[AnyRow]:
         """Return ready runs that are available, those waiting longest first, that follow another one."""
         if after is None:
             return self._ready.execute(connection, timestamp, limit).all()
-        values = (timestamp, limit, after.available_at, after.id)
-        return self._ready_after.execute(connection, *values).all()
-
-    def start_ready(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Make ready runs running ones: node, claim and identifier of each."""
-        self._start.execute(connection, rows)
+        return self._ready_after.execute(connection, timestamp, limit, *after).all()
 
     def add_ready(
         self, connection: Connection, job: Job, run: Run, job_state: bytes
@@ -205,11 +199,7 @@ class RunTable:
         """Add a run that waits to be claimed."""
         available_at = run.available_at or run.scheduled_time
         ready = replace(run, state=RunState.READY, available_at=available_at)
-        self.insert(connection, [to_row(ready, job, job_state)])
-
-    def hand_back(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Make running runs ready: time, state of the job, identifier, claim and attempt of each."""
-        self._hand_back.execute(connection, rows)
+        self.insert.execute(connection, [to_row(ready, job, job_state)])
 
     def get_runs(
         self,

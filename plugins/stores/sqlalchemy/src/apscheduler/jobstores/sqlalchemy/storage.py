@@ -12,9 +12,10 @@ from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 from apscheduler.jobstores.sqlalchemy.nodes import NodeTable
 from apscheduler.jobstores.sqlalchemy.runs import RunTable
-from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.statements import Statement
 from apscheduler.jobstores.sqlalchemy.tables import (
     JOB,
+    AnyRow,
     jobs_table,
     nodes_table,
     runs_table,
@@ -46,7 +47,8 @@ class Storage:
     runs: RunTable
     nodes: NodeTable
     claims: ClaimStatements
-    _insert: Writer
+    # Adds rows of the table of jobs, in its order of columns.
+    add_jobs: Writer
     _find: Statement
 
     def __init__(
@@ -75,7 +77,7 @@ class Storage:
         return obstacle
 
     def _make_statements(self) -> None:
-        self._insert = inserting(self.database.flavour, self.jobs_table, JOB)
+        self.add_jobs = inserting(self.database.flavour, self.jobs_table, JOB)
         c = self.jobs_table.c
         found = select(c.job_state, c.next_run_time).where(c.id == bindparam("_id"))
         self._find = Statement(found, ("_id",))
@@ -132,12 +134,8 @@ class Storage:
     def find_job(self, job_id: str) -> tuple[bytes, float | None] | None:
         """Return the state and the run time of a job, None if there is none."""
         with self.database.read() as connection:
-            row = self._find.execute(connection, job_id).first()
+            row: AnyRow = self._find.execute(connection, job_id).first()
         return None if row is None else (bytes(row[0]), row[1])
-
-    def add_jobs(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Add rows of the table of jobs, in its order of columns."""
-        self._insert.execute(connection, rows)
 
     def keep_runs_in_memory(self) -> None:
         """Have the runs in a database that ends with the process, as if they were beside the jobs."""

@@ -24,6 +24,9 @@ from apscheduler.util import utc_timestamp_to_datetime
 # A row of any of the tables: how its type is written depends on the release of SQLAlchemy.
 AnyRow = Any
 
+# Where a page of rows in the order of a time begins: after this time and identifier.
+Place = tuple[float, str]
+
 # What MySQL can index in its widest encoding; the length that APScheduler 3 uses.
 ID_LENGTH = 191
 
@@ -33,7 +36,7 @@ BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 
 # Transactions are needed, and identifiers that differ in case are different ones.
-MYSQL = {
+MYSQL: dict[str, Any] = {
     f"{name}_{option}": value
     for name in ("mysql", "mariadb")
     for option, value in (

@@ -13,8 +13,8 @@ from apscheduler.jobstores.sqlalchemy.dialects.servers import (
     ServerDialect,
 )
 
-# SKIP LOCKED and JSON_TABLE are understood from these versions on.
-OLDEST_MARIADB, OLDEST_MYSQL = (10, 6), (8, 0, 4)
+# SKIP LOCKED is understood from these versions on.
+OLDEST_MARIADB, OLDEST_MYSQL = (10, 6), (8, 0, 1)
 # The name of the lock that is held while tables are created.
 CREATING = "apscheduler_create_tables"
 
@@ -60,7 +60,7 @@ class MySQLDialect(ServerDialect):
         dialect: Any = connection.dialect
         oldest = OLDEST_MARIADB if dialect.is_mariadb else OLDEST_MYSQL
         if dialect.server_version_info < oldest:
-            return "it takes MariaDB 10.6, MySQL 8.0.4 or newer"
+            return "it takes MariaDB 10.6, MySQL 8.0.1 or newer"
         if not self.is_complete(connection, jobs):
             (index,) = jobs.indexes
             return f"table {jobs.name} has no index {index.name!r} on next_run_time"

@@ -6,18 +6,23 @@ from typing import Any
 from sqlalchemy import Connection, Double, Float, Integer, LargeBinary, Table
 from sqlalchemy.types import TypeEngine
 
-from apscheduler.jobstores.sqlalchemy.raw import RawWriter, marked, quote
 from apscheduler.jobstores.sqlalchemy.statements import Values
+from apscheduler.jobstores.sqlalchemy.writing.raw import RawWriter, marked, quote
 
 
-class _ArrayWriter(RawWriter):
+class ArrayWriter(RawWriter):
     """Gives each column as one array."""
 
     def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
+        connection.exec_driver_sql(*self.render(connection, rows))
+
+    def render(
+        self, connection: Connection, rows: Sequence[Values]
+    ) -> tuple[str, Values]:
+        """Return the statement that writes the rows, and its parameters."""
         if self._sql is None:
             self._sql = self._write(self.name_of(connection))
-        columns = zip(*rows, strict=True)
-        connection.exec_driver_sql(self._sql, tuple(map(_array, columns)))
+        return self._sql, tuple(map(_array, zip(*rows, strict=True)))
 
     def _write(self, table: str) -> str:
         raise NotImplementedError
@@ -32,7 +37,7 @@ class _ArrayWriter(RawWriter):
         return " AND ".join(f't."{key}" = v."_{key}"' for key in self._keys)
 
 
-class ArrayInsert(_ArrayWriter):
+class ArrayInsert(ArrayWriter):
     def __init__(self, table: Table, names: Sequence[str]):
         super().__init__(table, names, (), None)
 
@@ -41,7 +46,7 @@ class ArrayInsert(_ArrayWriter):
         return f"INSERT INTO {table} ({names}) SELECT * FROM {self._unnest()}"
 
 
-class ArrayUpdate(_ArrayWriter):
+class ArrayUpdate(ArrayWriter):
     def __init__(
         self,
         table: Table,
@@ -62,7 +67,7 @@ class ArrayUpdate(_ArrayWriter):
         )
 
 
-class ArrayDelete(_ArrayWriter):
+class ArrayDelete(ArrayWriter):
     def __init__(self, table: Table, keys: Sequence[str], state: str | None):
         super().__init__(table, (), keys, state)
 

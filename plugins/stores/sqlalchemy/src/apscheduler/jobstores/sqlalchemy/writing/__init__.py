@@ -14,20 +14,18 @@ from sqlalchemy import (
     update,
 )
 
-from apscheduler.jobstores.sqlalchemy.arrays import (
+from apscheduler.jobstores.sqlalchemy.flavours import Flavour
+from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.writing.mysql import (
+    InsertedUpdate,
+    ListedDelete,
+)
+from apscheduler.jobstores.sqlalchemy.writing.postgresql import (
     ArrayDelete,
     ArrayInsert,
     ArrayUpdate,
 )
-from apscheduler.jobstores.sqlalchemy.documents import (
-    DocumentInsert,
-    DocumentUpdate,
-    ListedDelete,
-    LockedUpdate,
-)
-from apscheduler.jobstores.sqlalchemy.flavours import Flavour
-from apscheduler.jobstores.sqlalchemy.raw import marked, quote
-from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
+from apscheduler.jobstores.sqlalchemy.writing.raw import marked, quote
 
 NONE: Mapping[str, str | None] = {}
 
@@ -43,8 +41,6 @@ def inserting(flavour: Flavour, table: Table, names: Sequence[str]) -> Writer:
     """Return what adds rows to a table."""
     if flavour.takes_arrays:
         return ArrayInsert(table, names)
-    if flavour.skips_locked:
-        return DocumentInsert(table, names)
     return _EachRow(Statement(insert(table), names))
 
 
@@ -64,14 +60,12 @@ def updating(
     :param keys: the columns that tell which row it is, first of all its primary key
     :param state: only rows that have this in the column ``state``
     :param constants: further columns that are written, and what to each
-    :param is_locked: the rows are there, and locked by this transaction
+    :param is_locked: the rows are there, in that state, and locked by this transaction
     """
     if flavour.takes_arrays:
         return ArrayUpdate(table, names, keys, state, constants)
-    if flavour.is_mysql and is_locked:
-        return LockedUpdate(table, names, keys)
-    if flavour.skips_locked:
-        return DocumentUpdate(table, names, keys, state, constants)
+    if flavour.is_mysql:
+        return InsertedUpdate(table, names, keys, state, constants, is_locked)
     statement = update(table).where(*_is_row(table, keys, state))
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     values |= constants

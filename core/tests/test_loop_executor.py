@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ class SteppedTask:
     def __init__(self, executor: "SteppedExecutor", coroutine: Any):
         self._executor = executor
         self._coroutine = coroutine
+        # What the coroutine sets is not seen outside.
+        self._context = copy_context()
         self._cancellations = 0
         self._exception: BaseException | None = None
         self._result: Any = None
@@ -31,9 +34,9 @@ class SteppedTask:
     def _step(self) -> None:
         try:
             if self._cancellations:
-                self._coroutine.throw(Cancelled())
+                self._context.run(self._coroutine.throw, Cancelled())
             else:
-                self._coroutine.send(None)
+                self._context.run(self._coroutine.send, None)
         except StopIteration as exc:
             self._end(result=exc.value)
         except BaseException as exc:

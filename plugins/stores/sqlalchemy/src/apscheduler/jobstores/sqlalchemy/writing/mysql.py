@@ -13,7 +13,7 @@ class InsertedUpdate(RawWriter):
     """Changes rows by one INSERT that finds them there, after they were locked and are known to be those that are meant.
 
     Drivers put all rows of an INSERT into one statement. An UPDATE that is joined to a list of rows would do with one
-    statement, too, but MariaDB 10.11 can crash where that list is a JSON_TABLE.
+    statement, but it needs temporary tables, and the list is written in another way in each release.
 
     :param is_locked: they are locked already
     """

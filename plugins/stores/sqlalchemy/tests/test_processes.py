@@ -196,3 +196,36 @@ def test_a_forked_process_uses_connections_of_its_own(
     assert store.engine.pool is pool
     assert [job.id for job in store.get_all_jobs()] == ["child", "parent"]
     store.remove_job("child")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_process_that_forks_while_it_writes_locks_nobody_out(
+    store: SQLAlchemyJobStore,
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store._database.write(store.jobs_t):
+            begun.set()
+            may_end.wait(0.3)  # longer than a fork takes
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert begun.wait(PATIENCE)
+
+    pid = os.fork()
+    if pid == 0:
+        failure = 1
+        try:
+            store.add_job(make_stored_job("child", T0))
+            failure = 0
+        finally:
+            os._exit(failure)
+    may_end.set()
+    writer.join()
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert [job.id for job in store.get_all_jobs()] == ["child"]
+    store.add_job(make_stored_job("parent", T0))

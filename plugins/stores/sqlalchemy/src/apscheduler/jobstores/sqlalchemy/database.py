@@ -30,6 +30,8 @@ C = TypeVar("C")
 ATTEMPTS = 5
 # The longest pause before the second attempt; it grows with each.
 RETRY_SECONDS = 0.02
+# A fork waits so long at most for a transaction under way.
+FORK_SECONDS = 5.0
 
 
 class Database:
@@ -205,7 +207,23 @@ def _turn(pool: Pool, one_at_a_time: bool = False) -> Iterator[None]:
         yield
 
 
-def _after_fork() -> None:
+# The locks that a thread has taken in order to fork.
+_held = threading.local()
+
+
+def _before_fork() -> None:
+    """Let transactions end: to SQLite in the child, what the parent has locked would be locked for ever."""
+    with _locks_guard:
+        locks = list(_locks.values())
+    _held.locks = [lock for lock in locks if lock.acquire(timeout=FORK_SECONDS)]
+
+
+def _after_fork_in_parent() -> None:
+    for lock in _held.locks:
+        lock.release()
+
+
+def _after_fork_in_child() -> None:
     global _locks_guard
     _locks_guard = threading.Lock()  # the threads that hold locks are not here
     _locks.clear()
@@ -215,4 +233,8 @@ def _after_fork() -> None:
 
 _register: Callable[..., None] | None = getattr(os, "register_at_fork", None)
 if _register is not None:
-    _register(after_in_child=_after_fork)
+    _register(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

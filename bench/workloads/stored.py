@@ -1,5 +1,6 @@
 """Recurring jobs in a store that are due at once: run, and their next run times written; listing, looking up."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -133,6 +134,10 @@ def measure_at(stage: Stage, number: int) -> Report:
     report = Report()
     try:
         stage.clean_up()  # of a run that was interrupted
+    except Exception as exc:
+        said = str(exc).partition("\n")[0]
+        sys.exit(f"There is no server to measure with ({type(exc).__name__}): {said}")
+    try:
         stage.run_all(20)
         stage.clean_up()
         values = stage.run_all(number)

@@ -78,6 +78,37 @@ def test_it_is_the_clock_of_the_machine_until_there_is_a_server(
     assert clock.offset() == timedelta(0)
 
 
+def test_a_server_that_does_not_tell_the_time_is_asked_once(clock: ServerClock) -> None:
+    class SilentStore(MemoryJobStore):
+        asked = 0
+
+        def read_clock(self) -> None:
+            self.asked += 1
+
+    store = SilentStore()
+    for _ in range(3):
+        assert not clock.follow(store, "silent", LOGGER)
+    assert store.asked == 1
+
+    clock.stop_following(store)  # it may be another server when it is started again
+    clock.follow(store, "silent", LOGGER)
+
+    assert store.asked == 2
+
+
+def test_time_that_passes_while_the_clock_is_read_is_no_offset(
+    world: World, store: ServerStore
+) -> None:
+    def read() -> datetime:
+        world.passed += 0.001
+        return world.machine_time()
+
+    clock = ServerClock(read)
+    clock.follow(store, "default", LOGGER)
+
+    assert clock.offset() == timedelta(0)
+
+
 @pytest.mark.parametrize("minutes", [5, -5])
 def test_a_machine_whose_clock_is_wrong_lives_by_that_of_the_server(
     clock: ServerClock, world: World, follow: Any, minutes: int

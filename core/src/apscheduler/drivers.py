@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.completions import CompletionBuffer
@@ -17,7 +17,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor
-from apscheduler.housekeeping import Housekeeper
+from apscheduler.housekeeping import LONG_AGO, Housekeeper
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.jobstores.contract import (
@@ -39,8 +39,6 @@ MAX_ROUNDS = 20
 
 # A run whose job fires again within this time must be recorded before, or it would count as still going on.
 URGENT = timedelta(milliseconds=50)
-
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 STATES = {
     EVENT_JOB_EXECUTED: RunState.SUCCEEDED,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from apscheduler.clock import NO_OFFSET, CallableClock, monotonic
 
@@ -44,18 +45,26 @@ class ServerClock(CallableClock):
         self._server: NativeJobStore | None = None
         self._comparison: _Comparison | None = None
         self._reported = NO_OFFSET
+        # Stores whose servers do not tell the time: they are not asked in every pass.
+        self._silent: WeakSet[NativeJobStore] = WeakSet()
 
     def now(self) -> datetime:
-        system, last = super().now(), self._comparison
+        return self._correct(super().now())
+
+    def offset(self) -> timedelta:
+        # From one look at the system's clock: time that passes between two would be part of it.
+        system = super().now()
+        return self._correct(system) - system
+
+    def _correct(self, system: datetime) -> datetime:
+        """Return the time, given that of the system."""
+        last = self._comparison
         if last is None:
             return system
         if self._is_as_before(system, last):
             return system + last.correction
         # The system's clock was set. What the server's shows now is known nevertheless.
         return datetime.fromtimestamp(last.time + monotonic() - last.at, UTC)
-
-    def offset(self) -> timedelta:
-        return NO_OFFSET if self._comparison is None else self.now() - super().now()
 
     def follow(
         self, store: "NativeJobStore", alias: str, logger: logging.Logger
@@ -66,7 +75,9 @@ class ServerClock(CallableClock):
         :raises Exception: what the store raises if its server cannot be asked
         """
         last = self._comparison
-        if self._server not in (None, store) or (
+        if store in self._silent or self._server not in (None, store):
+            return False
+        if (
             last is not None
             and monotonic() - last.at < COMPARE_SECONDS
             and self._is_as_before(super().now(), last)
@@ -75,6 +86,7 @@ class ServerClock(CallableClock):
         system, before = super().now(), monotonic()
         server_time = store.read_clock()
         if server_time is None:
+            self._silent.add(store)
             return False
         self._server = store
         # The server has looked at its clock at some time in between.
@@ -95,6 +107,7 @@ class ServerClock(CallableClock):
 
     def stop_following(self, store: "NativeJobStore") -> None:
         """Follow this store no more, if it is the one that is followed."""
+        self._silent.discard(store)
         if self._server is store:
             self._server, self._comparison, self._reported = None, None, NO_OFFSET
 

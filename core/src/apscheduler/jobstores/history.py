@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim
 from apscheduler.runs import Completion, Run, RunState
 from apscheduler.util import utc_timestamp_to_datetime
@@ -54,6 +55,16 @@ def encode_started(claim: Claim, node: str) -> list[dict[str, Any]]:
         }
         for run_id, run_time in zip(times.run_ids, times, strict=True)
     ]
+
+
+def options_of(job: Job) -> dict[str, Any]:
+    """Return the options of a job that matter as long as its runs are open: to be kept with them, it may be gone."""
+    options: dict[str, Any] = {}
+    if job.on_lost == "retry":
+        options["max_attempts"] = job.max_attempts
+    if job.history is not None:
+        options["history"] = job.history
+    return options
 
 
 def encode_outcome(completion: Completion) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim
-from apscheduler.jobstores.history import decode_run, encode_run
+from apscheduler.jobstores.history import decode_run, encode_run, options_of
 from apscheduler.nodes import Node
 from apscheduler.runs import Completion, Run, RunState
 from apscheduler.serializers import PickleSerializer, Serializer
@@ -71,7 +70,7 @@ def started_rows(claim: Claim, copy: bytes | None) -> list[Row]:
     :param copy: of the job, for those who may have to start them again
     """
     times = claim.run_times
-    extra = extra_of(claim.job)
+    extra = options_of(claim.job)
     if copy is not None:
         extra["job"] = _to_text(copy)
     return [
@@ -79,16 +78,6 @@ def started_rows(claim: Claim, copy: bytes | None) -> list[Row]:
         + ([extra] if extra else [])
         for run_id, time in zip(times.run_ids, times, strict=True)
     ]
-
-
-def extra_of(job: Job) -> Document:
-    """Return the options of the job that matter as long as its runs are open."""
-    extra: Document = {}
-    if job.on_lost == "retry":
-        extra["max_attempts"] = job.max_attempts
-    if job.history is not None:
-        extra["history"] = job.history
-    return extra
 
 
 def extra_in(row: Row) -> Document:

@@ -16,7 +16,6 @@ from apscheduler.jobstores.etcd.documents import (
     copy_in,
     ended_row,
     extra_in,
-    extra_of,
     finish,
     is_over,
     lease_text,
@@ -41,7 +40,7 @@ from apscheduler.jobstores.etcd.gateway import (
 )
 from apscheduler.jobstores.etcd.mirror import Change, Entry, OpenEntry
 from apscheduler.jobstores.etcd.storage import GROUP_BYTES, GROUP_SIZE, Storage
-from apscheduler.jobstores.history import end_or_retry
+from apscheduler.jobstores.history import end_or_retry, options_of
 from apscheduler.jobstores.ledger import matches
 from apscheduler.nodes import LEASE_SECONDS, Node
 from apscheduler.runs import Completion, Run, RunFilter, RunState
@@ -141,7 +140,7 @@ class Runs:
 
     def add_ready(self, job: Job, run: Run, copy: bytes) -> None:
         """Keep a run that waits."""
-        self._storage.commit((), [self._ready([run], copy, extra_of(job))])
+        self._storage.commit((), [self._ready([run], copy, options_of(job))])
 
     def _ready(self, runs: Sequence[Run], copy: bytes, options: Document) -> Change:
         name = f"{self._storage.keys.ready}{self._storage.new_name()}"

@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 from apscheduler.jobstores import claiming
 from apscheduler.jobstores.claiming import DueJob, ReadyRuns, Step, group_ready
 from apscheduler.jobstores.contract import ClaimRequest
-from apscheduler.jobstores.history import encode_run, encode_started
+from apscheduler.jobstores.history import encode_run, encode_started, options_of
 from apscheduler.jobstores.mongodb.database import Database, new_revision
 from apscheduler.jobstores.mongodb.documents import (
     JOB_STATE,
@@ -32,7 +32,6 @@ from apscheduler.jobstores.mongodb.documents import (
     Document,
     count_claims,
     is_job,
-    options_of,
     runs_of,
     to_run,
     update,

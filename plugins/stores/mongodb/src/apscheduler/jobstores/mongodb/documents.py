@@ -19,7 +19,6 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from apscheduler.job import Job
 from apscheduler.jobstores.history import decode_run
 from apscheduler.runs import Run, RunState
 
@@ -53,16 +52,6 @@ def count_claims(document: Document) -> int:
     return len(
         {run["claim_id"] for run in runs_of(document) if run["state"] == RUNNING}
     )
-
-
-def options_of(job: Job) -> Document:
-    """Return what is kept with each run of a job, for when it has ended."""
-    options: Document = {}
-    if job.on_lost == "retry":
-        options["max_attempts"] = job.max_attempts
-    if job.history is not None:
-        options["history"] = job.history
-    return options
 
 
 def with_runs(document: Document, runs: list[Document], revision: str) -> Document:

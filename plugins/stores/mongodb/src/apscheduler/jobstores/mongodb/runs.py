@@ -17,6 +17,7 @@ from apscheduler.jobstores.history import (
     encode_outcome,
     encode_run,
     is_owner,
+    options_of,
 )
 from apscheduler.jobstores.mongodb.database import Database, again, new_revision
 from apscheduler.jobstores.mongodb.documents import (
@@ -32,7 +33,6 @@ from apscheduler.jobstores.mongodb.documents import (
     RUNS,
     Document,
     is_job,
-    options_of,
     runs_of,
     storable,
     to_finished,

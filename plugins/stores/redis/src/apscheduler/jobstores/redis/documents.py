@@ -12,6 +12,7 @@ from apscheduler.jobstores.history import (
     encode_outcome,
     encode_run,
     encode_started,
+    options_of,
 )
 from apscheduler.jobstores.redis.scripts import decode
 from apscheduler.runs import Completion, Run, RunState
@@ -36,7 +37,7 @@ def _value_of(value: Any) -> str:
 
 def running_documents(claim: Claim, node: str) -> Iterator[tuple[str, str]]:
     """Return identifier and document of each run that a claim starts."""
-    extra = _extra_of(claim.job)
+    extra = options_of(claim.job)
     if len(claim.run_times) > 1:
         extra["several"] = True
     for document in encode_started(claim, node):
@@ -46,7 +47,7 @@ def running_documents(claim: Claim, node: str) -> Iterator[tuple[str, str]]:
 
 def ready_document(job: Job, run: Run) -> str:
     """Return the document of a run that waits."""
-    document = encode_run(run) | _extra_of(job)
+    document = encode_run(run) | options_of(job)
     for name in ("state", "node"):
         document.pop(name, None)
     return to_json(document)
@@ -109,16 +110,6 @@ def parse(
     if state is not None:
         document["state"] = state.value
     return decode_run(document, alias), document
-
-
-def _extra_of(job: Job) -> dict[str, Any]:
-    """Return what is kept of the job for as long as the run is open."""
-    extra: dict[str, Any] = {}
-    if job.on_lost == "retry":
-        extra["max_attempts"] = job.max_attempts
-    if job.history is not None:
-        extra["history"] = job.history
-    return extra
 
 
 def _storable(text: str) -> str:

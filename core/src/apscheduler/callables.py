@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from inspect import Parameter
@@ -100,6 +101,12 @@ def resolves_back(func: object, ref: str) -> bool:
         return bool(inspect.ismethod(found) and found == func)
     # Methods of built-in objects and classes are made anew each time they are looked up.
     return inspect.isbuiltin(func) and inspect.isbuiltin(found) and found == func
+
+
+# How references inside a stored state are resolved while that is read; who reads only what is allowed replaces it.
+state_resolver: ContextVar[Callable[[str], Any]] = ContextVar(
+    "state_resolver", default=ref_to_obj
+)
 
 
 def maybe_ref(ref: Any) -> Any:

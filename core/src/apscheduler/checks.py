@@ -24,6 +24,7 @@ from apscheduler.problems import (
     describe,
 )
 from apscheduler.schedulers.base import BaseExecutor, BaseScheduler
+from apscheduler.serializers import Serializer
 from apscheduler.settings import (
     JOB_DEFAULT_TYPES,
     KNOWN_KEYS,
@@ -38,6 +39,7 @@ BASE_CLASSES: Mapping[Kind, type] = {
     "executor": BaseExecutor,
     "jobstore": BaseJobStore,
     "scheduler": BaseScheduler,
+    "serializer": Serializer,
 }
 
 # What the names of schedulers, executors and stores may be in a file.
@@ -171,6 +173,14 @@ class Examiner:
             cls = self._load(kind, section, settings)
             if cls is not None:
                 self._check_arguments(kind, section, cls, settings)
+            self._check_serializer(f"{section}.serializer", settings.get("serializer"))
+
+    def _check_serializer(self, section: str, settings: Any) -> None:
+        if not isinstance(settings, Mapping):
+            return
+        cls = self._load("serializer", section, settings)
+        if cls is not None:
+            self._check_arguments("serializer", section, cls, settings)
 
     def _load(self, kind: Kind, section: str, settings: Mapping[str, Any]) -> Any:
         """Return the class that a section names, or None and a problem."""
@@ -208,7 +218,8 @@ class Examiner:
             try:
                 settings[key] = reader.convert(key, value)
             except ValueError as exc:
-                self._report(section, key, exc, value)
+                shown = NOTHING if kind == "serializer" else value  # perhaps a key
+                self._report(section, key, exc, shown)
         for key in reader.find_missing(given):
             self._report(section, key, f"is missing: {cls.__name__} needs it")
 

@@ -50,7 +50,9 @@ COMPONENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "twisted": "apscheduler.schedulers.twisted:TwistedScheduler",
         },
         "serializer": {
+            "json": "apscheduler.serializers.json:JsonSerializer",
             "pickle": "apscheduler.serializers:PickleSerializer",
+            "signed": "apscheduler.serializers.signed:SignedSerializer",
         },
     }
 )

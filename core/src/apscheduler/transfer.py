@@ -6,11 +6,14 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import apscheduler
 from apscheduler.job import Job
 from apscheduler.util import obj_to_ref, ref_to_obj
+
+if TYPE_CHECKING:
+    from apscheduler.serializers.allowing import AllowList
 
 CLASS, STATE, PICKLE = (
     "__apscheduler_class__",
@@ -44,13 +47,16 @@ def _encode_job(job: Job) -> str:
         raise
 
 
-def read_jobs(infile: TextIO | str | PathLike[str]) -> list[Job]:
-    """Return the jobs of a file that ``write_jobs`` has written. Reading runs code that the file names.
+def read_jobs(
+    infile: TextIO | str | PathLike[str], allowed: "AllowList | None" = None
+) -> list[Job]:
+    """Return the jobs of a file that ``write_jobs`` has written.
 
+    :param allowed: what the file may refer to; None: reading runs whatever code the file names
     :raises ValueError: if it is no such file
     """
     with _opened(infile, "r") as file:
-        document = json.load(file, object_hook=_decode)
+        document = json.load(file, object_hook=_Reader(allowed).decode)
     if not isinstance(document, dict):
         raise ValueError(
             f"Exported jobs must be a JSON object, but this is a {type(document).__name__}"
@@ -66,6 +72,8 @@ def read_jobs(infile: TextIO | str | PathLike[str]) -> list[Job]:
         )
     jobs = []
     for state in states:
+        if allowed is not None:
+            allowed.check_state(state)
         job = Job.__new__(Job)
         job.__setstate__(state)
         jobs.append(job)
@@ -89,12 +97,32 @@ def _encode(value: Any) -> dict[str, Any]:
     return {PICKLE: base64.b64encode(pickle.dumps(value)).decode("ascii")}
 
 
-def _decode(value: dict[str, Any]) -> Any:
-    if CLASS in value:
-        cls = ref_to_obj(value[CLASS])
-        instance = cls.__new__(cls)
-        instance.__setstate__(value[STATE])
-        return instance
-    if PICKLE in value:
-        return pickle.loads(base64.b64decode(value[PICKLE]))
-    return value
+class _Reader:
+    """Makes objects again of what ``_encode`` has returned."""
+
+    def __init__(self, allowed: "AllowList | None"):
+        self._allowed = allowed
+
+    def decode(self, value: dict[str, Any]) -> Any:
+        if CLASS in value:
+            return self._make(value[CLASS], value[STATE])
+        if PICKLE in value:
+            return self._unpickle(base64.b64decode(value[PICKLE]))
+        return value
+
+    def _make(self, reference: str, state: Any) -> Any:
+        if self._allowed is None:
+            cls = ref_to_obj(reference)
+            instance = cls.__new__(cls)
+            instance.__setstate__(state)
+            return instance
+        from apscheduler.serializers.unpickling import make_restricted
+
+        return make_restricted(reference, state, self._allowed)
+
+    def _unpickle(self, data: bytes) -> Any:
+        if self._allowed is None:
+            return pickle.loads(data)
+        from apscheduler.serializers.unpickling import RestrictedUnpickler
+
+        return RestrictedUnpickler(data, self._allowed).load()

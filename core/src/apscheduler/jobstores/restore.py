@@ -70,6 +70,7 @@ class Restorer:
         :raises Exception: whatever unpickling and looking up the function raise
         """
         job = self._load(data)
+        check_identity(job_id, job.id)
         set_next_run_time(job, timestamp)
         self._failures.pop(job_id, None)
         return job
@@ -109,6 +110,7 @@ class Restorer:
             return None
         try:
             job = self._load(data)
+            check_identity(job_id, job.id)
         except Exception as exc:
             self.set_aside(job_id, data, exc, key=run_id)
             return None
@@ -153,10 +155,13 @@ class Restorer:
 
     def _from_cache(self, job_id: str, data: bytes) -> Job:
         if self._loads is None:
-            return self._load(data)
+            job = self._load(data)
+            check_identity(job_id, job.id)
+            return job
         known = self._known.get(job_id)
         if known is None or known.data != data:
             state = self._loads(data)
+            check_identity(job_id, state["id"])
             is_shared = _are_immutable(state["args"], state["kwargs"])
             known = _Known(data, state, not is_shared)
             if is_shared or _is_plain((state["args"], state["kwargs"])):
@@ -205,6 +210,17 @@ class Restorer:
 
 def _is_early(failure: _Failure) -> bool:
     return time.monotonic() < failure.retry_at
+
+
+def check_identity(job_id: str, found: object) -> None:
+    """Raise an error if a record holds the state of another job: a signature does not tell where it was put.
+
+    :raises ValueError: if it does
+    """
+    if found != job_id:
+        raise ValueError(
+            f"The record of job {job_id!r} holds the state of another one, {found!r}"
+        )
 
 
 def set_next_run_time(job: Job, timestamp: float | None) -> None:

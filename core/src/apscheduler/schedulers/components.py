@@ -379,14 +379,15 @@ class ComponentRegistry(metaclass=ABCMeta):
 def _create_serializer(value: Any) -> Any:
     """Return a serializer that is configured by name, or by a mapping with ``type`` or ``class``."""
     if isinstance(value, str) and ":" not in value:
-        return load_component("serializer", value)()
+        value = {"type": value}
     if not isinstance(value, Mapping):
         return maybe_ref(value)
     options = dict(value)
     plugin, cls = options.pop("type", None), options.pop("class", None)
     if not plugin and not cls:
+        # Without the values, one of which may be a key.
         raise ValueError(
-            f"serializer must have either 'type' or 'class', but is {value!r}"
+            f"serializer must have either 'type' or 'class', but has {', '.join(map(repr, value)) or 'nothing'}"
         )
     made = load_component("serializer", plugin) if plugin else maybe_ref(cls)
     return made(**options)

@@ -330,7 +330,9 @@ class JobMethods(AddMethods):
         transfer.write_jobs(self.get_jobs(jobstore), outfile)
 
     def import_jobs(self, infile: Any, jobstore: str = "default") -> None:
-        """Add jobs that :meth:`export_jobs` has written: all of them, or none. The file must be trusted.
+        """Add jobs that :meth:`export_jobs` has written: all of them, or none.
+
+        The file must be trusted, unless the store has an allow-list: that holds for the file as well.
 
         :param infile: a text file, or a path
         :raises KeyError: if there is no such store
@@ -340,7 +342,8 @@ class JobMethods(AddMethods):
         from apscheduler import transfer  # few programs need it
 
         store = self._native_store(jobstore)
-        jobs = transfer.read_jobs(infile)
+        serializer = getattr(store, "serializer", None)
+        jobs = transfer.read_jobs(infile, getattr(serializer, "allowed", None))
         for job in jobs:
             job._scheduler = self  # type: ignore[assignment]  # every instance is a BaseScheduler
             job._jobstore_alias = jobstore

@@ -3,7 +3,7 @@
 import random
 from abc import ABCMeta, abstractmethod
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from apscheduler.util import convert_to_datetime, datetime_utc_add
 
@@ -133,6 +133,20 @@ class BaseTrigger(metaclass=ABCMeta):
         cls = type(self)
         return f"{cls.__module__}:{cls.__qualname__}", state
 
+    def to_plain(self) -> Any:
+        """Return the state in a form for stores that hold data only: no objects but times, zones and triggers.
+
+        The default is the state that is pickled. Triggers with other objects in it replace both methods.
+        """
+        return self.__getstate__()
+
+    @classmethod
+    def from_plain(cls, state: Any) -> Self:
+        """Return the trigger that :meth:`to_plain` has returned this state of."""
+        trigger = cls.__new__(cls)
+        set_state(trigger, state)
+        return trigger
+
     def _apply_jitter(
         self, next_fire_time: datetime | None, jitter: float | None, now: datetime
     ) -> datetime | None:
@@ -145,6 +159,19 @@ class BaseTrigger(metaclass=ABCMeta):
             return datetime_utc_add(next_fire_time, delay)
         except OverflowError:
             return next_fire_time
+
+
+def set_state(trigger: BaseTrigger, state: Any) -> None:
+    """Give a trigger the state that its ``__getstate__`` has returned."""
+    setter = getattr(trigger, "__setstate__", None)
+    if setter is not None:
+        setter(state)
+        return
+    # Other people's triggers may rely on Python: a dictionary, or one together with the values of slots.
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    for values in (attributes, slots):
+        for name, value in (values or {}).items():
+            setattr(trigger, name, value)
 
 
 def _as_aware(value: datetime, like: datetime) -> datetime:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apscheduler.callables import state_resolver
 from apscheduler.plugins import PluginNotFoundError
 from apscheduler.testing.triggers import TriggerContract
 from apscheduler.triggers import combining
@@ -493,13 +494,14 @@ class TestState:
 
         assert repr(trigger) == "<OrTrigger([<OrTrigger([], jitter=3)>])>"
 
-    def test_of_triggers_that_leave_it_to_python_is_restored(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(combining, "ref_to_obj", lambda reference: PhaseTrigger)
+    def test_of_triggers_that_leave_it_to_python_is_restored(self) -> None:
         restored = OrTrigger.__new__(OrTrigger)
 
-        restored.__setstate__(OrTrigger([PhaseTrigger()]).__getstate__())
+        token = state_resolver.set(lambda reference: PhaseTrigger)
+        try:
+            restored.__setstate__(OrTrigger([PhaseTrigger()]).__getstate__())
+        finally:
+            state_resolver.reset(token)
 
         (child,) = restored.triggers
         assert isinstance(child, PhaseTrigger)

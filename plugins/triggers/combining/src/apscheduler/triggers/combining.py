@@ -7,15 +7,17 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
+from apscheduler.callables import state_resolver
 from apscheduler.triggers.base import (
     ONE_MICROSECOND,
     WALK_LIMIT,
     BaseTrigger,
     TriggerError,
+    set_state,
 )
-from apscheduler.util import obj_to_ref, ref_to_obj
+from apscheduler.util import obj_to_ref
 
 STATE_VERSION = 1
 
@@ -84,6 +86,25 @@ class BaseCombiningTrigger(BaseTrigger):
             )
         self.triggers = [_restore_child(*pair) for pair in state["triggers"]]
         self.jitter = state.get("jitter")
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "version": STATE_VERSION,
+            "triggers": list(self.triggers),
+            "jitter": self.jitter,
+        }
+
+    @classmethod
+    def from_plain(cls, state: dict[str, Any]) -> Self:
+        triggers = state["triggers"]
+        if not all(isinstance(child, BaseTrigger) for child in triggers):
+            raise ValueError(
+                f"The triggers of a combination must be triggers: {triggers!r}"
+            )
+        trigger = cls.__new__(cls)
+        trigger.__setstate__({**state, "triggers": ()})
+        trigger.triggers = triggers
+        return trigger
 
     def __str__(self) -> str:
         return f"{self.alias}[{', '.join(map(str, self.triggers))}]"
@@ -351,16 +372,9 @@ def _make_child(child: Child, timezone: str | tzinfo | None) -> BaseTrigger:
 
 
 def _restore_child(reference: str, state: Any) -> BaseTrigger:
-    cls = ref_to_obj(reference)
+    cls = state_resolver.get()(reference)
     if not inspect.isclass(cls) or not issubclass(cls, BaseTrigger):
         raise ValueError(f"{reference!r} does not lead to a trigger, but to {cls!r}")
     child = cls.__new__(cls)
-    if hasattr(child, "__setstate__"):
-        child.__setstate__(state)
-        return child
-    # Other people's triggers may rely on Python: a dictionary, or one together with the values of slots.
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
-    for values in (attributes, slots):
-        for name, value in (values or {}).items():
-            setattr(child, name, value)
+    set_state(child, state)
     return child

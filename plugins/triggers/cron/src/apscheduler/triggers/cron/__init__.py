@@ -336,6 +336,27 @@ class CronTrigger(BaseTrigger):
         if hasattr(self, "_occurrences"):
             del self._occurrences
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the state with each field as its name, its text, and whether that is the default."""
+        fields = [[each.name, str(each), each.is_default] for each in self.fields]
+        for field, written in zip(self.fields, fields, strict=True):
+            if self._make_field(*written) != field:
+                raise ValueError(
+                    f"The field {field!r} cannot be made again of its text"
+                )
+        return {**self.__getstate__(), "fields": fields}
+
+    @classmethod
+    def from_plain(cls, state: dict[str, Any]) -> Self:
+        fields = [cls._make_field(*each) for each in state["fields"]]
+        trigger = cls.__new__(cls)
+        trigger.__setstate__({**state, "fields": fields})
+        return trigger
+
+    @classmethod
+    def _make_field(cls, name: Any, text: Any, is_default: Any) -> BaseField:
+        return cls.FIELDS_MAP[name](name, text, is_default)
+
     def __str__(self) -> str:
         return f"cron[{', '.join(self._describe_fields())}]"
 

@@ -73,6 +73,10 @@ class AllExpression:
         index = max(0, -(-distance // values.step))
         return values[index] if index < len(values) else None
 
+    # Without it, pickled data could change the class itself.
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
 

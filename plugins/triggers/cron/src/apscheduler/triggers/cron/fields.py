@@ -116,6 +116,10 @@ class BaseField:
             )
         self.expressions.append(compiled)
 
+    # Without it, pickled data could change the class itself.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
     def __eq__(self, other: object) -> bool:
         return (
             type(other) is type(self)

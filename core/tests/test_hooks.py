@@ -22,6 +22,7 @@ from apscheduler.jobstores.base import (
     ConflictingIdError,
     JobLookupError,
 )
+from apscheduler.plugins import Kind, load_component
 from apscheduler.runs import Run, RunTimes, current_run
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -168,19 +169,15 @@ def _observe(name: str) -> Any:
     return hookimpl(namespace[name])
 
 
+ASKED = (
+    "apscheduler_wrap_call",
+    "apscheduler_cli_commands",
+    "apscheduler_find_component",
+)
 OBSERVERS = [
-    "apscheduler_configure",
-    "apscheduler_scheduler_starting",
-    "apscheduler_scheduler_started",
-    "apscheduler_scheduler_shutdown",
-    "apscheduler_job_added",
-    "apscheduler_job_modified",
-    "apscheduler_job_removed",
-    "apscheduler_run_starting",
-    "apscheduler_run_finished",
-    "apscheduler_run_failed",
-    "apscheduler_run_missed",
-    "apscheduler_run_lost",
+    name
+    for name in vars(Specifications)
+    if name.startswith(PROJECT) and name not in ASKED
 ]
 
 for _name in OBSERVERS:
@@ -194,15 +191,11 @@ def recorder() -> Recorder:
     return recorder
 
 
-def test_every_hook_is_either_an_observer_or_asks_for_something() -> None:
-    specified = {name for name in vars(Specifications) if name.startswith(PROJECT)}
-
-    assert specified == {
-        *OBSERVERS,
-        "apscheduler_wrap_call",
-        "apscheduler_cli_commands",
-        "apscheduler_find_component",
-    }
+def test_every_hook_is_specified_in_one_sentence() -> None:
+    for name in (*OBSERVERS, *ASKED):
+        text = inspect.getdoc(getattr(Specifications, name)) or ""
+        assert text.endswith(".") and "\n" not in text, name
+        assert text.count(". ") == 0, name
 
 
 def test_the_configuration_can_be_changed_before_it_is_applied(
@@ -416,18 +409,49 @@ def test_a_wrapper_may_decline() -> None:
     assert event.retval == "done"
 
 
-def test_a_wrapper_that_fails_fails_the_run_and_nothing_else() -> None:
+@pytest.mark.parametrize("answer", [RuntimeError("no context"), 5, "text"], ids=repr)
+def test_a_plugin_that_has_no_wrapper_to_offer_is_named_and_left_out(
+    caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
     class Plugin:
         @hookimpl
         def apscheduler_wrap_call(self, run: Run) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    wrapper = Wrapper()
+    get_hooks().register(wrapper)
+    get_hooks().register(Plugin(), "the broken one")
+
+    (event,) = run_job(make_job(work), "default", [NOW], "test")
+
+    assert event.retval == "done"
+    assert [what for what, *_ in wrapper.seen] == ["before", "after"]
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "'the broken one'" in record.getMessage()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_wrapper_that_fails_fails_the_run_and_nothing_else(when: str) -> None:
+    class Plugin:
+        @hookimpl
+        @contextmanager
+        def apscheduler_wrap_call(self, run: Run) -> Iterator[None]:
+            if when == "before":
+                raise RuntimeError("no context")
+            yield
             raise RuntimeError("no context")
 
+    wrapper = Wrapper()
     get_hooks().register(Plugin())
+    get_hooks().register(wrapper)
 
     (event,) = run_job(make_job(work), "default", [NOW], "test")
 
     assert str(event.exception) == "no context"
     assert current_run() is None
+    assert [what for what, *_ in wrapper.seen] == ["before", "after"]
 
 
 # Components
@@ -448,6 +472,42 @@ def test_a_plugin_can_decide_what_a_name_means(make_scheduler: Any) -> None:
     assert isinstance(job.trigger, Once)
     with pytest.raises(LookupError):
         scheduler.add_job(work, "not-by-hook")
+
+
+def test_a_plugin_that_fails_to_say_what_a_name_means_is_named_and_skipped(
+    make_scheduler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        @hookimpl
+        def apscheduler_find_component(self, kind: str) -> type:
+            raise RuntimeError("no")
+
+    class Working:
+        @hookimpl
+        def apscheduler_find_component(self, kind: str, name: str) -> type | None:
+            return Once if name == "by-hook" else None
+
+    get_hooks().register(Working())
+    get_hooks().register(Broken(), "the broken one")
+    scheduler = make_scheduler()
+    scheduler._trigger_classes = {}
+
+    assert isinstance(scheduler.add_job(work, "by-hook").trigger, Once)
+    assert "'the broken one' failed in apscheduler_find_component" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["scheduler", "serializer", "executor", "jobstore"])
+def test_a_plugin_can_decide_what_the_name_of_any_component_means(kind: Kind) -> None:
+    class Plugin:
+        @hookimpl
+        def apscheduler_find_component(self, kind: str, name: str) -> type | None:
+            return Once if name == f"{kind} by hook" else None
+
+    get_hooks().register(Plugin())
+
+    assert load_component(kind, f"{kind} by hook") is Once
+    with pytest.raises(LookupError):
+        load_component(kind, "not by hook")
 
 
 # Loading

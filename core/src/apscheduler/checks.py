@@ -7,6 +7,7 @@ from typing import Any
 
 from apscheduler.conversion import ArgumentReader
 from apscheduler.declarations import Declarations
+from apscheduler.hooked import load_installed
 from apscheduler.job import CHECKS, Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.plugins import (
@@ -88,6 +89,7 @@ class Examiner:
 
     def examine(self) -> Examination:
         """Return what is wrong, but for declared jobs."""
+        load_installed()  # a plugin may say what a name means
         found = Examination(self.config, self.problems)
         cls = found.scheduler_class = self._find_scheduler()
         own = (vars(base).get("config_keys", ()) for base in (cls or object).__mro__)

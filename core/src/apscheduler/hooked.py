@@ -20,6 +20,10 @@ class Nobody:
         """Return False: nobody implements the hook."""
         return False
 
+    def find_component(self, kind: str, name: str) -> Any:
+        """Return None: nobody has anything to say."""
+        return None
+
     def notify(self, name: str, **arguments: Any) -> None:
         """Do nothing."""
 

@@ -47,6 +47,26 @@ class Specifications:
         """Act after a scheduler has shut down."""
 
     @hookspec
+    def apscheduler_scheduler_paused(self, scheduler: "BaseScheduler") -> None:
+        """Act after a scheduler was told to process no more jobs for now."""
+
+    @hookspec
+    def apscheduler_scheduler_resumed(self, scheduler: "BaseScheduler") -> None:
+        """Act after a paused scheduler was told to go on."""
+
+    @hookspec
+    def apscheduler_jobstore_failed(
+        self, scheduler: "BaseScheduler", jobstore: str, exception: BaseException
+    ) -> None:
+        """Act after a store has failed that had worked before."""
+
+    @hookspec
+    def apscheduler_jobstore_recovered(
+        self, scheduler: "BaseScheduler", jobstore: str
+    ) -> None:
+        """Act after a store that had failed works again."""
+
+    @hookspec
     def apscheduler_job_added(
         self, scheduler: "BaseScheduler", job_id: str, jobstore: str
     ) -> None:
@@ -65,6 +85,22 @@ class Specifications:
         """Act after a job was removed, also when its schedule was over."""
 
     @hookspec
+    def apscheduler_all_jobs_removed(
+        self, scheduler: "BaseScheduler", jobstore: str | None
+    ) -> None:
+        """Act after all jobs of a store, or of all stores, were removed at once."""
+
+    @hookspec
+    def apscheduler_job_unavailable(
+        self,
+        scheduler: "BaseScheduler",
+        job_id: str,
+        jobstore: str | None,
+        exception: BaseException,
+    ) -> None:
+        """Act after a due job turned out to be one that this scheduler cannot run at present."""
+
+    @hookspec
     def apscheduler_run_starting(self, scheduler: "BaseScheduler", run: "Run") -> None:
         """Act when a run was claimed and is about to be handed to its executor."""
 
@@ -81,6 +117,10 @@ class Specifications:
     @hookspec
     def apscheduler_run_missed(self, scheduler: "BaseScheduler", run: "Run") -> None:
         """Act after one or several fire times turned out to be later than the grace time."""
+
+    @hookspec
+    def apscheduler_run_skipped(self, scheduler: "BaseScheduler", run: "Run") -> None:
+        """Act after fire times were given up: too many instances, or a later run stands for them."""
 
     @hookspec
     def apscheduler_run_lost(self, scheduler: "BaseScheduler", run: "Run") -> None:
@@ -154,26 +194,41 @@ class HookManager(pluggy.PluginManager):
         """Return whether any plugin implements this hook, so that unused hooks cost next to nothing."""
         return name in self._implemented
 
-    def notify(self, name: str, **arguments: Any) -> None:
-        """Call an observer hook; a plugin that raises is logged by name, and the others are still called."""
+    def ask(self, name: str, /, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Call a hook, and return what each plugin answers, with its name; one that raises is logged and left out."""
         if name not in self._implemented:
             return
         caller: pluggy.HookCaller = getattr(self.hook, name)
         implementations = caller.get_hookimpls()
         if any(each.wrapper or each.hookwrapper for each in implementations):
             try:
-                caller(**arguments)
+                answer = caller(**arguments)
             except Exception:
                 logger.exception("A hook plugin failed in %s", name)
+                return
+            for each in answer if isinstance(answer, list) else [answer]:
+                yield name, each
             return
         for implementation in reversed(implementations):
             values = [arguments[argument] for argument in implementation.argnames]
             try:
-                implementation.function(*values)
+                answer = implementation.function(*values)
             except Exception:
                 logger.exception(
                     "The hook plugin %r failed in %s", implementation.plugin_name, name
                 )
+            else:
+                yield implementation.plugin_name, answer
+
+    def notify(self, name: str, /, **arguments: Any) -> None:
+        """Call an observer hook; a plugin that raises is logged by name, and the others are still called."""
+        for _ in self.ask(name, **arguments):
+            pass
+
+    def find_component(self, kind: str, name: str) -> Any:
+        """Return what the first plugin says that a configured name means, None if none says anything."""
+        answers = self.ask("apscheduler_find_component", kind=kind, name=name)
+        return next((answer for _, answer in answers if answer is not None), None)
 
 
 @cache
@@ -184,8 +239,19 @@ def get_hooks() -> HookManager:
 
 @contextmanager
 def wrapped_call(run: "Run") -> Iterator[None]:
-    """Enter the context managers that plugins put around the call of a job's function."""
+    """Enter the context managers that plugins put around the call of a job's function.
+
+    Entering and leaving them is part of the call: what is raised there is its outcome.
+    """
     with ExitStack() as stack:
-        for manager in get_hooks().hook.apscheduler_wrap_call(run=run):
+        for plugin, manager in get_hooks().ask("apscheduler_wrap_call", run=run):
+            if manager is None:
+                continue
+            if not isinstance(manager, AbstractContextManager):
+                logger.error(
+                    "The hook plugin %r must return a context manager from apscheduler_wrap_call, but returned %r",
+                    *(plugin, manager),
+                )
+                continue
             stack.enter_context(manager)
         yield

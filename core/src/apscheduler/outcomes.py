@@ -62,11 +62,20 @@ class Outcomes:
                 code, claim.job.id, alias, fires.first, fires.last, fires.count
             )
         )
-        hooks = get_hooks()
-        if code == EVENT_JOB_MISSED and hooks.has("apscheduler_run_missed"):
-            run = Run("", claim.job.id, alias, RunState.MISSED, fires.last)
+        if code == EVENT_JOB_MISSED:
+            self._observe_idle("missed", RunState.MISSED, alias, claim, fires)
+        else:
+            self._observe_idle("skipped", RunState.COALESCED, alias, claim, fires)
+
+    def _observe_idle(
+        self, word: str, state: RunState, alias: str, claim: Claim, fires: FireRange
+    ) -> None:
+        """Tell hooks of fire times that do not run."""
+        hooks, name = get_hooks(), f"apscheduler_run_{word}"
+        if hooks.has(name):
+            run = Run("", claim.job.id, alias, state, fires.last)
             run.first_time, run.count = fires.first, fires.count
-            hooks.notify("apscheduler_run_missed", scheduler=self._scheduler, run=run)
+            hooks.notify(name, scheduler=self._scheduler, run=run)
 
     def _announce_skip(
         self, alias: str, claim: Claim, events: list[SchedulerEvent]
@@ -81,6 +90,9 @@ class Outcomes:
                 EVENT_JOB_MAX_INSTANCES, claim.job.id, alias, claim.plan.run_times
             )
         )
+        times = claim.plan.run_times
+        fires = FireRange(times[0], times[-1], len(times))
+        self._observe_idle("skipped", RunState.SKIPPED, alias, claim, fires)
 
     def submit(self, alias: str, claim: Claim, events: list[SchedulerEvent]) -> None:
         """Hand the runs to their executor; a run that it refuses has ended, one way or the other."""

@@ -15,6 +15,7 @@ from apscheduler.distributions import (
     MissingDistributionError,
     distribution_of,
 )
+from apscheduler.hooked import get_hooks
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -134,6 +135,9 @@ def load_component(kind: Kind, name: str) -> type:
     """
     if not isinstance(name, str):
         raise TypeError(f"The type of a {_words(kind)} must be a name, but is {name!r}")
+    found = get_hooks().find_component(kind, name)
+    if isinstance(found, type):
+        return found
     components = installed_components(kind)
     if name not in components:
         raise PluginNotFoundError(kind, name, components)

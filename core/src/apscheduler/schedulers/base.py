@@ -28,7 +28,10 @@ from apscheduler.events import (
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
     EVENT_JOB_SUBMITTED,
+    EVENT_JOB_UNAVAILABLE,
     EVENT_JOBSTORE_ADDED,
+    EVENT_JOBSTORE_FAILED,
+    EVENT_JOBSTORE_RECOVERED,
     EVENT_JOBSTORE_REMOVED,
     EVENT_SCHEDULER_PAUSED,
     EVENT_SCHEDULER_RESUMED,
@@ -38,7 +41,9 @@ from apscheduler.events import (
     JobEvent,
     JobExecutionEvent,
     JobRangeEvent,
+    JobstoreFailureEvent,
     JobSubmissionEvent,
+    JobUnavailableEvent,
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
@@ -118,14 +123,19 @@ __all__ = (
 
 OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
 
-JOB_HOOKS = {
+# Which hook is called with an event besides those of runs.
+EVENT_HOOKS = {
+    EVENT_ALL_JOBS_REMOVED: "apscheduler_all_jobs_removed",
     EVENT_JOB_ADDED: "apscheduler_job_added",
     EVENT_JOB_MODIFIED: "apscheduler_job_modified",
     EVENT_JOB_REMOVED: "apscheduler_job_removed",
-}
-SCHEDULER_HOOKS = {
-    EVENT_SCHEDULER_STARTED: "apscheduler_scheduler_started",
+    EVENT_JOB_UNAVAILABLE: "apscheduler_job_unavailable",
+    EVENT_JOBSTORE_FAILED: "apscheduler_jobstore_failed",
+    EVENT_JOBSTORE_RECOVERED: "apscheduler_jobstore_recovered",
+    EVENT_SCHEDULER_PAUSED: "apscheduler_scheduler_paused",
+    EVENT_SCHEDULER_RESUMED: "apscheduler_scheduler_resumed",
     EVENT_SCHEDULER_SHUTDOWN: "apscheduler_scheduler_shutdown",
+    EVENT_SCHEDULER_STARTED: "apscheduler_scheduler_started",
 }
 
 
@@ -472,7 +482,7 @@ class BaseScheduler(JobMethods):
         if code & OUTCOMES and isinstance(event, JobExecutionEvent):
             if type(event) is not JobRangeEvent:
                 self._engine.note_outcome(event)
-        elif code in JOB_HOOKS or code in SCHEDULER_HOOKS:
+        elif code in EVENT_HOOKS:
             self._notify_hooks(event)
 
     def _notify_listeners(self, event: SchedulerEvent) -> None:
@@ -494,15 +504,19 @@ class BaseScheduler(JobMethods):
         # Subclasses that look at every event in _dispatch_event hear all of them.
         if self._listeners or self._hears_all:
             return True
-        name = JOB_HOOKS.get(code)
+        name = EVENT_HOOKS.get(code)
         return name is not None and get_hooks().has(name)
 
     def _notify_hooks(self, event: SchedulerEvent) -> None:
-        arguments: dict[str, Any] = {"scheduler": self}
+        name, hooks = EVENT_HOOKS[event.code], get_hooks()
+        if not hooks.has(name):
+            return
+        arguments: dict[str, Any] = {"scheduler": self, "jobstore": event.alias}
         if isinstance(event, JobEvent):
             arguments |= {"job_id": event.job_id, "jobstore": event.jobstore}
-        name = JOB_HOOKS.get(event.code) or SCHEDULER_HOOKS[event.code]
-        get_hooks().notify(name, **arguments)
+        if isinstance(event, (JobUnavailableEvent, JobstoreFailureEvent)):
+            arguments["exception"] = event.exception
+        hooks.notify(name, **arguments)
 
     # Forked processes
 

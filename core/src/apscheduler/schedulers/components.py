@@ -313,10 +313,7 @@ class ComponentRegistry(metaclass=ABCMeta):
         classes: dict[str, type] = getattr(self, f"_{type_}_classes")
         if alias in classes:
             return classes[alias]
-        hooks = get_hooks()
-        cls: Any = None
-        if hooks.has("apscheduler_find_component"):
-            cls = hooks.hook.apscheduler_find_component(kind=type_, name=alias)
+        cls: Any = get_hooks().find_component(type_, alias)
         if cls is None:
             plugins: MutableMapping[str, Loadable] = getattr(self, f"_{type_}_plugins")
             if alias not in plugins:

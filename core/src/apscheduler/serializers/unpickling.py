@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import EnumMeta
+from functools import lru_cache
 from importlib import import_module
 from inspect import isbuiltin, isclass, isfunction, ismethod
 from typing import Any, ClassVar
@@ -102,6 +103,7 @@ def is_trigger(module: str, name: str) -> bool:
     return any(each.value == f"{module}:{name}" for each in triggers)
 
 
+@lru_cache(512)
 def find_known(module: str, name: str) -> Any:
     """Return what is known by this name: a class, or a function that is harmless to call.
 

@@ -13,6 +13,8 @@ import pytest
 
 import apscheduler
 from apscheduler.distributions import COMPONENTS, DISTRIBUTIONS
+from apscheduler.store_urls import SCHEMES
+from apscheduler.util import ref_to_obj
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "core"
@@ -77,7 +79,7 @@ ROOMS = [
         "apscheduler.synchronisation",
     },
     {"apscheduler.schedulers.*"},
-    {"apscheduler.checks", "apscheduler.config"},
+    {"apscheduler.checks", "apscheduler.config", "apscheduler.store_urls"},
 ]
 
 
@@ -214,6 +216,14 @@ def test_the_table_in_core_knows_every_component_of_every_distribution() -> None
                     unknown.append((group, name, value))
 
     assert not unknown
+
+
+def test_the_table_in_core_knows_the_urls_of_every_store() -> None:
+    declared: dict[str, str] = {}
+    for name, reference in COMPONENTS["jobstore"].items():
+        declared |= dict.fromkeys(ref_to_obj(reference).url_schemes, name)
+
+    assert declared == SCHEMES
 
 
 def test_the_table_in_core_names_the_distribution_of_every_module() -> None:

@@ -3,7 +3,7 @@
 import logging
 from abc import ABCMeta, abstractmethod
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
@@ -40,9 +40,20 @@ class TransientJobError(ValueError):
 class BaseJobStore(metaclass=ABCMeta):
     """Keeps jobs. The scheduler calls with the lock of this store held, from any thread."""
 
+    # What the URLs begin with that such a store can be opened by, before "://" or a "+": see options_from_url.
+    url_schemes: ClassVar[tuple[str, ...]] = ()
+
     _scheduler: "BaseScheduler | None" = None
     _alias: str | None = None
     _logger = logging.getLogger("apscheduler.jobstores")
+
+    @classmethod
+    def options_from_url(cls, url: str) -> dict[str, Any]:
+        """Return the constructor arguments that a URL with one of ``url_schemes`` stands for.
+
+        :raises ValueError: if it cannot be understood
+        """
+        return {"url": url}
 
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         """Get ready for use by this scheduler: connect, create tables; called at its start, or when added to it."""

@@ -1,14 +1,15 @@
 """``apscheduler check``: everything that is wrong in a configuration, before it runs."""
 
 import logging
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from apscheduler.cli.shared import FAILURE, IMPORT_HELP, format_time, make_importable
+from apscheduler.cli.errors import FAILURE
+from apscheduler.cli.output import Output, output_options
+from apscheduler.cli.shared import IMPORT_HELP, format_time
+from apscheduler.cli.sources import Source, file_or_source_options
 from apscheduler.config import ConfigurationError, Examination, Problem, check_config
-from apscheduler.job import Job
 
 
 @click.command(
@@ -16,34 +17,36 @@ from apscheduler.job import Job
 
     Nothing is started and no job store is touched, but plugins and the functions of jobs are imported. {IMPORT_HELP}
 
+    \b
+    apscheduler check jobs.ini
+    apscheduler check jobs.ini --json
+
     Exit codes: 0 nothing is wrong, 1 there are problems, 2 the command line is wrong."""
 )
-@click.argument("config", type=click.Path())
-def check(config: str) -> None:
+@file_or_source_options
+@output_options
+def check(source: Source, output: Output) -> None:
     """Check a configuration."""
-    make_importable(config)
-    console = Console()
+    source.make_importable()
     notes = _Notes()
     logger = logging.getLogger("apscheduler")
     logger.addHandler(notes)
+    found = None
     try:
-        found = check_config(config)
+        found = check_config(source.path or source.config)
+        problems = found.problems.problems
     except ConfigurationError as exc:
-        _print_problems(console, exc.problems)
-        raise SystemExit(FAILURE) from exc
+        problems = exc.problems
     finally:
         logger.removeHandler(notes)
-    problems = found.problems.problems
-    _print_components(console, found)
-    for name, (job, _) in found.jobs.items():
-        line = f"{job.func_ref}, {job.trigger}; {_describe_times(found, name)}"
-        _print(console, "ok", "green", f"job {job.id!r}: {line}")
-    for text in notes.texts:
-        _print(console, "note", "yellow", text)
-    _print_problems(console, problems)
+    if output.is_json:
+        output.document(_as_document(found, problems, notes.texts))
+    else:
+        _print(output, found, problems, notes.texts)
+        if not problems:
+            output.say(f"{source} is fine.")
     if problems:
         raise SystemExit(FAILURE)
-    _print(console, "", "", f"{config} is fine.")
 
 
 class _Notes(logging.Handler):
@@ -60,26 +63,39 @@ class _Notes(logging.Handler):
             self.texts.append(text)
 
 
-def _print(console: Console, word: str, style: str, text: str) -> None:
-    line = Text(f"{word:<7}  " if word else "", style)
-    line.append(text, "default")
-    console.print(line, soft_wrap=True, highlight=False)
+def _print(
+    output: Output, found: Examination | None, problems: list[Problem], notes: list[str]
+) -> None:
+    if found is not None:
+        for text in _describe_components(found):
+            output.line("ok", "green", text)
+        for name, (job, _) in found.jobs.items():
+            line = f"{job.func_ref}, {job.trigger}; {_describe_times(found, name)}"
+            output.line("ok", "green", f"job {job.id!r}: {line}")
+    for text in notes:
+        output.line("note", "yellow", text)
+    for problem in problems:
+        output.line("problem", "bold red", str(problem))
+    if problems:
+        count = len(problems)
+        output.say(f"{count} problem{'' if count == 1 else 's'}.")
 
 
-def _print_components(console: Console, found: Examination) -> None:
+def _describe_components(found: Examination) -> list[str]:
+    texts = []
     if found.scheduler_class is not None:
-        _print(console, "ok", "green", f"scheduler: {found.scheduler_class.__name__}")
+        texts.append(f"scheduler: {found.scheduler_class.__name__}")
     wrong = " ".join(problem.place for problem in found.problems.problems)
     for branch, word in (("jobstores", "job store"), ("executors", "executor")):
         settings = found.config.get(branch)
         for alias, value in settings.items() if isinstance(settings, dict) else ():
             if f"apscheduler.{branch}.{alias}" not in wrong and isinstance(value, dict):
                 kind = value.get("type") or value.get("class")
-                _print(console, "ok", "green", f"{word} {alias!r}: {kind}")
+                texts.append(f"{word} {alias!r}: {kind}")
+    return texts
 
 
 def _describe_times(found: Examination, name: str) -> str:
-    job: Job
     job, times = found.jobs[name]
     if times:
         zone = times[0].tzinfo
@@ -90,9 +106,24 @@ def _describe_times(found: Examination, name: str) -> str:
     return "paused" if hasattr(job, "next_run_time") else "never"
 
 
-def _print_problems(console: Console, problems: list[Problem]) -> None:
-    for problem in problems:
-        _print(console, "problem", "bold red", str(problem))
-    if problems:
-        count = len(problems)
-        _print(console, "", "", f"{count} problem{'' if count == 1 else 's'}.")
+def _as_document(
+    found: Examination | None, problems: list[Problem], notes: list[str]
+) -> dict[str, Any]:
+    jobs = [] if found is None else found.jobs.values()
+    return {
+        "ok": not problems,
+        "problems": [
+            {"place": problem.place, "text": problem.text, "fatal": problem.fatal}
+            for problem in problems
+        ],
+        "notes": notes,
+        "jobs": [
+            {
+                "id": job.id,
+                "func": job.func_ref,
+                "trigger": str(job.trigger),
+                "next_run_times": times,
+            }
+            for job, times in jobs
+        ],
+    }

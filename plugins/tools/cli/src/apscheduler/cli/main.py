@@ -1,13 +1,23 @@
 """The command with its subcommands: those of this package, and those that plugins bring."""
 
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
 import click
 
 import apscheduler
-from apscheduler.cli.check import check
-from apscheduler.cli.run import run
+from apscheduler.cli.errors import JsonError
 from apscheduler.hooks import get_hooks
 
 HOOK = "apscheduler_cli_commands"
+WANTS_JSON = "apscheduler.cli.wants_json"
+
+#: Where the commands are; each is imported when it is used.
+COMMANDS: Mapping[str, str] = {
+    "check": "apscheduler.cli.check:check",
+    "run": "apscheduler.cli.run:run",
+}
 
 
 class CommandGroup(click.Group):
@@ -24,7 +34,8 @@ class CommandGroup(click.Group):
         for implementation in getattr(hooks.hook, HOOK).get_hookimpls():
             try:
                 for command in implementation.function():
-                    self.commands.setdefault(command.name, command)
+                    if command.name not in COMMANDS:
+                        self.commands.setdefault(command.name, command)
             except Exception as exc:  # one broken plugin must not take the command away
                 click.echo(
                     f"The commands of the plugin {implementation.plugin_name!r} are missing: {exc}",
@@ -34,25 +45,45 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         self._add_commands_of_plugins()
-        return super().list_commands(ctx)
+        return sorted({*COMMANDS, *self.commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; plugins are looked at only if it is none of ours."""
-        command = super().get_command(ctx, cmd_name)
-        if command is None:
-            self._add_commands_of_plugins()
-            command = super().get_command(ctx, cmd_name)
-        return command
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name].partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            return command
+        self._add_commands_of_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take note of whether machines read the answer: the command itself may not come so far as to know."""
+        ctx.meta[WANTS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named; with ``--json`` errors are JSON, too."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as exc:
+            if ctx.meta[WANTS_JSON]:
+                raise JsonError(exc) from exc
+            raise
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(apscheduler.__version__, prog_name="apscheduler")
 def cli() -> None:
-    """Run jobs at given times, as a configuration file (INI or TOML) says."""
+    """Run scheduled jobs, look at them and change them.
 
+    \b
+    apscheduler run jobs.ini                          run what a configuration says
+    apscheduler jobs list --store sqlite:///jobs.db   look into a job store
+    apscheduler next "0 9 * * mon-fri"                try a schedule
+    apscheduler doctor --config jobs.ini              find out what is wrong
 
-cli.add_command(run)
-cli.add_command(check)
+    Most commands take --config FILE or --store URL, and answer in JSON with --json.
+    """
 
 
 def main() -> None:

@@ -13,16 +13,16 @@ import click
 from rich.console import Console
 
 import apscheduler
+from apscheduler.cli.errors import ConfigurationFailure
 from apscheduler.cli.reporter import Reporter
 from apscheduler.cli.shared import (
     IMPORT_HELP,
     LOG_LEVELS,
-    ConfigurationFailure,
     Duration,
     format_seconds,
-    make_importable,
     set_up_logging,
 )
+from apscheduler.cli.sources import Source, file_or_source_options
 from apscheduler.config import ConfigurationError, create_scheduler
 from apscheduler.events import (
     EVENT_SCHEDULER_SHUTDOWN,
@@ -45,14 +45,15 @@ ELSEWHERE = frozenset(
 
 
 @click.command(
-    help=f"""Run the jobs of CONFIG, an INI or TOML file, until the process gets SIGINT (Ctrl+C) or SIGTERM.
+    help=f"""Run the jobs of CONFIG, an INI or TOML file, or those of a job store, until the process gets SIGINT
+    (Ctrl+C) or SIGTERM.
 
     Runs that are going on are then finished; a second signal aborts them. {IMPORT_HELP}
 
     Exit codes: 0 stopped as asked, 1 the scheduler could not start or go on, 2 CONFIG or the command line is wrong,
     128 + signal aborted."""
 )
-@click.argument("config", type=click.Path())
+@file_or_source_options
 @click.option(
     "--for",
     "seconds",
@@ -67,15 +68,15 @@ ELSEWHERE = frozenset(
     show_default=True,
     help="Which log records to write to standard error.",
 )
-def run(config: str, seconds: float | None, log_level: str) -> None:
+def run(source: Source, seconds: float | None, log_level: str) -> None:
     """Run a configuration."""
     set_up_logging(log_level)
-    make_importable(config)
+    source.make_importable()
     try:
-        scheduler = create_scheduler(config, default_type="blocking")
+        scheduler = create_scheduler(source.config, default_type="blocking")
     except ConfigurationError as exc:
         raise ConfigurationFailure(exc) from exc
-    raise SystemExit(Runner(scheduler, config, seconds).run())
+    raise SystemExit(Runner(scheduler, str(source), seconds).run())
 
 
 class Runner:

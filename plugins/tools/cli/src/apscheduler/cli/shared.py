@@ -1,20 +1,11 @@
-"""What the commands have in common: the CONFIG argument, exit codes, errors, times as text."""
+"""What several commands have in common: durations, times as text, logging."""
 
 import logging
-import os
 import re
-import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
-
-from apscheduler.config import ConfigurationError
-
-# Exit codes. A signal that aborts gives 128 + its number, as shells have it.
-FAILURE = 1
-USAGE = 2
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -24,16 +15,6 @@ DURATION = re.compile(
 UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 IMPORT_HELP = "Functions are imported as if by a script beside CONFIG: its directory and the current one are looked at first."
-
-
-class ConfigurationFailure(click.ClickException):
-    """A configuration that cannot be used, said without a traceback."""
-
-    exit_code = USAGE
-
-    def __init__(self, error: ConfigurationError):
-        lines = [str(problem) for problem in error.problems]
-        super().__init__("\n       ".join(lines))
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
@@ -56,13 +37,6 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in cli
             )
         parts = match.groupdict()
         return sum(float(parts[u]) * UNIT_SECONDS[u] for u in parts if parts[u])
-
-
-def make_importable(config: str) -> None:
-    """Let functions beside the configuration file, and in the current directory, be imported."""
-    for directory in (os.getcwd(), str(Path(config).resolve().parent)):
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
 
 
 def set_up_logging(level: str) -> None:

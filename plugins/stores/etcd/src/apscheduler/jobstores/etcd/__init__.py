@@ -15,6 +15,7 @@ from apscheduler.jobstores.etcd.connecting import (
     explain,
     is_unreachable,
     make_client,
+    options_from_url,
 )
 from apscheduler.jobstores.etcd.ended import Ended
 from apscheduler.jobstores.etcd.gateway import Gateway
@@ -48,6 +49,7 @@ class EtcdJobStore(KeyJobStore):
     :raises TypeError: if the client is none of etcd3gw
     """
 
+    url_schemes = ("etcd",)
     shareable = True
     pushes_changes = True
     poll_interval: float | None = POLL_SECONDS
@@ -71,6 +73,11 @@ class EtcdJobStore(KeyJobStore):
         self._storage = Storage(self._gateway, path, self.serializer, self._logger)
         self._ended = Ended(self._storage)
         self._runs = Runs(self._storage, self._ended)
+
+    @classmethod
+    def options_from_url(cls, url: str) -> dict[str, Any]:
+        """Return server and path of ``etcd://host:2379/path``, or ``etcd+https://…``."""
+        return options_from_url(url)
 
     def _use(self, client: Etcd3Client) -> None:
         """Go on in a process that was forked."""

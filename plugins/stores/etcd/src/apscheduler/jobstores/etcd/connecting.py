@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from etcd3gw.client import Etcd3Client
@@ -45,6 +46,31 @@ def make_client(client: Any, connect_args: dict[str, Any]) -> tuple[Etcd3Client,
         names = ", ".join(map(repr, connect_args))
         raise ValueError(f"Give either 'client' or {names}, which it cannot be told")
     return client, False
+
+
+def options_from_url(url: str) -> dict[str, Any]:
+    """Return the arguments of a store for ``etcd://host:2379/path``; ``etcd+https`` is for a server that wants TLS.
+
+    :raises ValueError: if it has other parts
+    """
+    parts = urlsplit(url)
+    protocol = parts.scheme.partition("+")[2] or "http"
+    if protocol not in ("http", "https"):
+        raise ValueError(
+            f"it must begin with etcd:// or etcd+https://, but begins with {parts.scheme}://"
+        )
+    if parts.username or parts.query:
+        raise ValueError(
+            "only host, port and path can be given; for anything else configure the store with a 'client'"
+        )
+    options: dict[str, Any] = {"host": parts.hostname or "localhost"}
+    if parts.port is not None:
+        options["port"] = parts.port
+    if protocol != "http":
+        options["protocol"] = protocol
+    if parts.path.strip("/"):
+        options["path"] = parts.path
+    return options
 
 
 def clone(client: Etcd3Client) -> Etcd3Client:

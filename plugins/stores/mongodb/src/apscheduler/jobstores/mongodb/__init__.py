@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pymongo.errors import ConnectionFailure, OperationFailure
 
@@ -56,6 +57,7 @@ class MongoDBJobStore(DocumentJobStore):
     :raises pymongo.errors.ConfigurationError: if the arguments for the client are not valid
     """
 
+    url_schemes = ("mongodb",)
     shareable = True
     performs_io = True
     poll_interval: float | None = 1.0
@@ -82,6 +84,12 @@ class MongoDBJobStore(DocumentJobStore):
         self._runs = RunDocuments(self._database)
         self._archive = RunArchive(self._database, self._runs)
         self._nodes = NodeDocuments(self._database, self._runs)
+
+    @classmethod
+    def options_from_url(cls, url: str) -> dict[str, Any]:
+        """Return the server and, if the URL has one, the database."""
+        database = urlsplit(url).path.strip("/")
+        return {"host": url} | ({"database": database} if database else {})
 
     @property
     def connection(self) -> Any:

@@ -12,6 +12,7 @@ from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
 from apscheduler.jobstores.redis import nodes, runs
 from apscheduler.jobstores.redis.claims import RedisClaimPass
 from apscheduler.jobstores.redis.connecting import (
+    SCHEMES,
     check_slots,
     explain,
     is_unreachable,
@@ -62,6 +63,7 @@ class RedisJobStore(HashJobStore):
     :raises ValueError: if there is no database or key, or a client or URL that cannot be used
     """
 
+    url_schemes = SCHEMES
     shareable = True
     pushes_changes = True
     poll_interval: float | None = PUSHED_POLL_SECONDS

@@ -51,6 +51,7 @@ class SQLAlchemyJobStore(TableJobStore):
     :raises ImportError: if the driver that the URL names is not installed
     """
 
+    url_schemes = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
     shareable = True
     performs_io = True
     poll_interval: float | None = 1.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
@@ -50,6 +51,7 @@ class ZooKeeperJobStore(NodeJobStore):
     :raises ValueError: if the path is empty or the root
     """
 
+    url_schemes = ("zookeeper",)
     shareable = True
     pushes_changes = True
     poll_interval: float | None = POLL_SECONDS
@@ -76,6 +78,17 @@ class ZooKeeperJobStore(NodeJobStore):
         self._connect_args = connect_args
         self._listeners: list[Listener] = []
         self._open(maybe_ref(client))
+
+    @classmethod
+    def options_from_url(cls, url: str) -> dict[str, Any]:
+        """Return the servers and the path of ``zookeeper://host1:2181,host2:2181/path``."""
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query:
+            raise ValueError(
+                "only hosts, ports and a path can be given; for anything else configure the store in a file"
+            )
+        options = {"hosts": parts.netloc or "localhost:2181"}
+        return options | ({"path": parts.path} if parts.path.strip("/") else {})
 
     def _open(self, client: Any) -> None:
         self._pid = os.getpid()

@@ -1,0 +1,96 @@
+"""A scheduler that runs nothing: opens job stores to look at them and to change what is in them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apscheduler.config import create_scheduler
+from apscheduler.events import JobEvent, SchedulerEvent
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.schedulers.base import BaseScheduler
+
+# What a client takes from a configuration; jobs that it declares are the business of who runs it.
+KEYS = ("clock", "job_defaults", "jobstores", "source", "start_retry", "timezone")
+
+
+class Client(BaseScheduler):
+    """Opens the job stores of a configuration. It claims nothing, has no executors and declares no jobs.
+
+    Changes are made as by any other scheduler: compared with what is stored, and told to those that run jobs.
+    """
+
+    def wakeup(self) -> None:
+        """Do nothing: there is no loop."""
+
+    def shutdown(self, wait: bool | float = True) -> None:
+        """Close the job stores."""
+        super().shutdown(wait)
+
+    def _start_components(self) -> None:
+        self._engine.start()
+        undo: list[Callable[[], object]] = []
+        try:
+            for alias, jobstore in list(self._jobstores.items()):
+                driver = self._engine.add(alias, jobstore)
+                self._start_driver(driver)
+                undo.append(driver.close)
+        except BaseException:
+            for step in reversed(undo):
+                step()
+            raise
+
+    def _create_configured(self, type_: Any, alias: str, value: Any) -> Any:
+        if type_ == "executor":
+            return NO_EXECUTOR
+        return super()._create_configured(type_, alias, value)
+
+    def _shutdown_executors(self, wait: bool) -> None:
+        """Do nothing: none was started."""
+
+    def _take_note(self, event: SchedulerEvent) -> None:
+        # Hook plugins hear what happens to jobs; what they start for a scheduler that runs jobs is not wanted here.
+        if isinstance(event, JobEvent):
+            super()._take_note(event)
+
+
+class _NoExecutor(BaseExecutor):
+    """Stands for the executors of whoever runs the jobs."""
+
+    def _do_submit_job(self, job: Any, run_times: Any) -> None:
+        raise RuntimeError("This scheduler runs no jobs")
+
+
+NO_EXECUTOR = _NoExecutor()
+
+
+class AnyExecutor(dict[str, BaseExecutor]):
+    """Executors of whoever runs the jobs, where only the job store is known: any may be there."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+def open_client(config: Mapping[str, Any], jobstore: str | None = None) -> Client:
+    """Return a client, started.
+
+    :param config: nested, without prefix
+    :param jobstore: alias of the only store to open; None: all
+    :raises ConfigurationError: if the configuration cannot be used
+    :raises LookupError: if there is no such store
+    :raises Exception: if a store cannot be opened
+    """
+    used = {key: config[key] for key in KEYS if key in config}
+    stores = used.get("jobstores") or {}
+    if jobstore is not None and isinstance(stores, Mapping):
+        if jobstore not in stores:
+            known = ", ".join(map(repr, stores)) or "none"
+            raise LookupError(f"There is no job store {jobstore!r}; there is {known}")
+        used["jobstores"] = {jobstore: stores[jobstore]}
+    client = create_scheduler({**used, "scheduler": {"class": Client}})
+    assert isinstance(client, Client)
+    if "executors" in config or "source" in config:
+        aliases = ["default", *(config.get("executors") or ())]
+        client._executors = dict.fromkeys(aliases, NO_EXECUTOR)
+    else:
+        client._executors = AnyExecutor()
+    client.start(paused=True)
+    return client

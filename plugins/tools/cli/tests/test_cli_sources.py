@@ -1,0 +1,229 @@
+"""Where commands find their job stores, and how they fail: what every command has in common."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from apscheduler.cli.main import CommandGroup
+from apscheduler.cli.output import Output, output_options
+from apscheduler.cli.sources import Source, jobstore_option, source_options
+from apscheduler.jobstores.base import JobLookupError
+
+for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.date"):
+    pytest.importorskip(module)
+
+SQLITE = "sqlite:///jobs.db"
+CONFIG = """
+[apscheduler]
+timezone = Europe/Berlin
+jobstores.default.type = sqlalchemy
+jobstores.default.url = sqlite:///jobs.db
+jobstores.other.type = sqlalchemy
+jobstores.other.url = sqlite:///other.db
+
+[apscheduler.jobs.declared]
+func = no_such_module:function
+trigger = interval
+minutes = 5
+"""
+
+
+@click.command()
+@source_options
+@jobstore_option
+@output_options
+def count(source: Source, jobstore: str | None, output: Output) -> None:
+    """Count jobs."""
+    with source.open(jobstore) as client:
+        stores = sorted(client._jobstores)
+        if output.is_json:
+            output.document({"stores": stores, "jobs": len(client.get_jobs())})
+        output.say(f"{len(client.get_jobs())} jobs in {', '.join(stores)}")
+
+
+@click.command()
+@source_options
+def fail(source: Source) -> None:
+    """Fail while the store is open."""
+    with source.open():
+        raise ConnectionError("the cable is broken")
+
+
+@click.command()
+@source_options
+def err(source: Source) -> None:
+    """Have a defect."""
+    with source.open():
+        raise JobLookupError("x")
+
+
+def invoke(*arguments: str, **options: Any) -> Result:
+    commands = {each.name: each for each in (count, fail, err) if each.name}
+    return CliRunner().invoke(CommandGroup("x", commands), arguments, **options)
+
+
+@pytest.fixture
+def config() -> str:
+    Path("jobs.ini").write_text(CONFIG)
+    return "jobs.ini"
+
+
+def test_a_store_is_opened_by_its_url() -> None:
+    assert invoke("count", "--store", SQLITE).output == "0 jobs in default\n"
+
+
+def test_the_stores_of_a_configuration_are_opened_and_its_jobs_left_alone(
+    config: str,
+) -> None:
+    assert invoke("count", "--config", config).output == "0 jobs in default, other\n"
+
+
+def test_one_store_of_a_configuration_can_be_chosen(config: str) -> None:
+    result = invoke("count", "-c", config, "--jobstore", "other")
+
+    assert result.output == "0 jobs in other\n"
+    assert not Path("jobs.db").exists()
+
+
+def test_a_store_that_is_not_configured_is_named_with_those_that_are(
+    config: str,
+) -> None:
+    result = invoke("count", "-c", config, "--jobstore", "third")
+
+    assert result.exit_code == 1
+    assert "There is no job store 'third'; there is 'default', 'other'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name, value", [("APSCHEDULER_CONFIG", "jobs.ini"), ("APSCHEDULER_STORE", SQLITE)]
+)
+def test_environment_variables_take_the_place_of_options(
+    name: str, value: str, config: str
+) -> None:
+    assert invoke("count", env={name: value}).exit_code == 0
+
+
+def test_options_of_a_store_are_passed_on() -> None:
+    invoke("count", "-s", SQLITE, "--store-option", "tablename=elsewhere")
+
+    assert b"elsewhere" in Path("jobs.db").read_bytes()
+
+
+MISTAKES = [
+    ((), "Say where the jobs are: --config FILE"),
+    (("-c", "jobs.ini", "-s", SQLITE), "either --config or --store, not both"),
+    (("-c", "redis://:word@host"), "takes a file; write --store redis://:***@host"),
+    (("-s", "other"), "--jobstore for the alias of a store"),
+    (("-s", "pigeon://loft"), "No job store is known for URLs that begin with pigeon"),
+    (("-c", "jobs.ini", "--store-option", "a=b"), "--store-option goes with --store"),
+    (("-s", SQLITE, "--store-option", "a"), "must look like tablename=other_jobs"),
+    (("-s", SQLITE, "--store-option", "tablname=x"), "did you mean 'tablename'"),
+    (("-c", "no.ini"), "no.ini: cannot be read"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", MISTAKES)
+def test_mistakes_on_the_command_line_are_explained(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    result = invoke("count", *arguments)
+
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_what_lives_in_the_memory_of_another_process_cannot_be_seen() -> None:
+    pytest.importorskip("apscheduler.jobstores.memory")
+    Path("memory.ini").write_text("[apscheduler]\njobstores.default.type = memory\n")
+
+    result = invoke("count", "-c", "memory.ini")
+
+    assert result.exit_code == 1
+    assert "has its jobs in memory" in result.stderr
+
+
+def test_a_store_that_cannot_be_opened_is_told_without_password_and_traceback() -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql://me:hidden-word@127.0.0.1:1/db"
+
+    result = invoke("count", "--store", url)
+
+    assert result.exit_code == 1
+    assert "cannot be opened" in result.stderr
+    assert "hidden-word" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_store_that_fails_later_is_told_without_traceback() -> None:
+    result = invoke("fail", "-s", SQLITE)
+
+    assert result.exit_code == 1
+    assert "fails: ConnectionError: the cable is broken" in result.stderr
+
+
+def test_defects_are_not_hidden() -> None:
+    assert isinstance(invoke("err", "-s", SQLITE).exception, JobLookupError)
+
+
+def test_machines_get_errors_as_json_on_standard_error() -> None:
+    usage = invoke("count", "--json")
+    failure = invoke("count", "--json", "-s", "sqlite:///no/such/dir/x.db")
+    wrong = invoke("count", "--json", "-c", "no.ini")
+
+    errors = [json.loads(each.stderr)["error"] for each in (usage, failure, wrong)]
+    assert [error["kind"] for error in errors] == ["usage", "failure", "configuration"]
+    assert [error["exit_code"] for error in errors] == [2, 1, 2]
+    assert not usage.stdout + failure.stdout + wrong.stdout
+
+
+def test_machines_get_answers_as_one_json_document() -> None:
+    result = invoke("count", "--json", "-s", SQLITE)
+
+    assert json.loads(result.stdout) == {"stores": ["default"], "jobs": 0}
+    assert not result.stderr
+
+
+# Stores on servers
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str]]]:
+    """The URL of an empty store on a server, and its options."""
+    get: Callable[[str], str] = request.getfixturevalue
+    kind = request.param
+    pytest.importorskip(f"apscheduler.jobstores.{STORES.get(kind, kind)}")
+    if kind in ("postgresql", "mysql"):
+        yield get(f"{kind}_database_url"), {}
+    elif kind == "redis":
+        prefix = get("redis_prefix")
+        keys = ("jobs_key", "run_times_key")
+        yield get("redis_url"), {key: f"{prefix}{key}" for key in keys}
+    elif kind == "mongodb":
+        yield get("mongodb_url"), {"database": get("mongodb_database_name")}
+    else:
+        address = get(f"{kind}_url").removeprefix("http://")
+        yield f"{kind}://{address}{get(f'{kind}_path')}", {}
+
+
+STORES = {"postgresql": "sqlalchemy", "mysql": "sqlalchemy"}
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["postgresql", "mysql", "redis", "mongodb", "etcd", "zookeeper"],
+    indirect=True,
+)
+def test_stores_on_servers_are_opened_by_their_urls(
+    server: tuple[str, dict[str, str]],
+) -> None:
+    url, options = server
+    pairs = (("--store-option", f"{key}={value}") for key, value in options.items())
+
+    result = invoke("count", "--store", url, *(word for pair in pairs for word in pair))
+
+    assert result.output == "0 jobs in default\n"

@@ -61,7 +61,12 @@ ROOMS = [
     },
     {"apscheduler.hooked", "apscheduler.hooks"},
     {"apscheduler.plugins", "apscheduler.serializers", "apscheduler.transfer"},
-    {"apscheduler.executors.*", "apscheduler.jobstores.*", "apscheduler.triggers.*"},
+    {
+        "apscheduler.executors.*",
+        "apscheduler.jobstores.*",
+        "apscheduler.resigning",
+        "apscheduler.triggers.*",
+    },
     {"apscheduler.planning"},
     {
         "apscheduler.completions",

@@ -2,9 +2,9 @@
 
 import pickle
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
@@ -16,6 +16,19 @@ from apscheduler.util import maybe_ref, utc_timestamp_to_datetime
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
+
+
+class StoredState(NamedTuple):
+    """Bytes that a serializer has made, as they are in the storage.
+
+    :ivar run_id: the run that a copy of the job is kept with; None: the record of the job itself
+    :ivar place: where the copy is; up to the store
+    """
+
+    job_id: str
+    run_id: str | None
+    data: bytes
+    place: Any = None
 
 
 class SerializingJobStore(NativeJobStore):
@@ -74,6 +87,18 @@ class SerializingJobStore(NativeJobStore):
 
         :param with_time: False: the run time is neither compared nor written
         """
+
+    def read_states(self) -> Iterator[StoredState]:
+        """Return everything that a serializer has made: the records of jobs, and copies of jobs kept with open runs."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot list the bytes that it keeps"
+        )
+
+    def replace_state(self, state: StoredState, data: bytes) -> bool:
+        """Put other bytes in the place of those that were read, if they are still there; return whether they were."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot replace the bytes that it keeps"
+        )
 
     def _reconstitute_job(self, job_state: Any) -> Job:
         """Return the job of a state as it is stored: as bytes or, where it is part of a larger record, as a dict."""

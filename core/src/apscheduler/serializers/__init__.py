@@ -47,6 +47,14 @@ class Serializer(metaclass=ABCMeta):
         """
         return self.loads(data)
 
+    def is_current(self, data: bytes) -> bool:
+        """Return whether these bytes are what this serializer would write, and need not be written anew."""
+        try:
+            self.describe(data)
+        except Exception:  # damaged bytes may raise anything
+            return False
+        return True
+
 
 class PickleSerializer(Serializer):
     """The format of APScheduler 3.

@@ -75,6 +75,14 @@ class SignedSerializer(Serializer):
                 return format.describe(payload_of(data))
         return None
 
+    def is_current(self, data: bytes) -> bool:
+        try:
+            payload = self.verify(data)
+        except SignatureError:
+            return False
+        # What was signed with an old key is not.
+        return data == self.sign(payload) and self.format.is_current(payload)
+
     def sign(self, payload: bytes) -> bytes:
         """Return bytes of the format with a signature before them."""
         return MAGIC + self._digest(self._signers[0], payload) + payload

@@ -6,7 +6,7 @@ import pytest
 from etcd3gw.client import Etcd3Client
 
 from apscheduler.jobstores.etcd import EtcdJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
 class TestEtcd(NativeJobStoreContract):
@@ -29,3 +29,9 @@ class TestWithAClientOfTheUser(NativeJobStoreContract):
     def other_store(self, make_store: Any, client: Etcd3Client) -> EtcdJobStore:
         made: EtcdJobStore = make_store(client=client)
         return made
+
+
+class TestSecuredEtcd(SecuredStoreContract):
+    @pytest.fixture
+    def make_secured(self, make_store: Any) -> Any:
+        return lambda serializer: make_store(serializer=serializer)

@@ -1,11 +1,13 @@
 """The store keeps what every job store promises."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from apscheduler.jobstores.mongodb import MongoDBJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.serializers import Serializer
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
 class TestMongoDBJobStore(NativeJobStoreContract):
@@ -26,3 +28,23 @@ class TestMongoDBJobStore(NativeJobStoreContract):
         other.start(None, "other")
         yield other
         other.shutdown()
+
+
+class TestSecuredMongoDBJobStore(SecuredStoreContract):
+    @pytest.fixture
+    def make_secured(
+        self, mongodb_url: str, mongodb_database_name: str
+    ) -> Iterator[Any]:
+        made = []
+
+        def make(serializer: Serializer) -> MongoDBJobStore:
+            store = MongoDBJobStore(
+                mongodb_database_name, host=mongodb_url, serializer=serializer
+            )
+            store.start(None, "mongo")
+            made.append(store)
+            return store
+
+        yield make
+        for store in made:
+            store.shutdown()

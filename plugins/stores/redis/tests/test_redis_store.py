@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from apscheduler.jobstores.redis import RedisJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
 class TestRedis(NativeJobStoreContract):
@@ -29,3 +29,9 @@ class TestWithAClientOfTheUser(NativeJobStoreContract):
     def other_store(self, make_store: Any, client: Redis) -> RedisJobStore:
         made: RedisJobStore = make_store(client=client)
         return made
+
+
+class TestSecuredRedis(SecuredStoreContract):
+    @pytest.fixture
+    def make_secured(self, make_store: Any) -> Any:
+        return lambda serializer: make_store(serializer=serializer)

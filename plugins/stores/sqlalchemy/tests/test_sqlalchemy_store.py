@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.serializers import Serializer
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
 class TestOnFile(NativeJobStoreContract):
@@ -70,3 +72,20 @@ class TestWithRunsInMemory(NativeJobStoreContract):
         store.start(None, "sql")
         yield store
         store.shutdown()
+
+
+class TestSecured(SecuredStoreContract):
+    @pytest.fixture
+    def make_secured(self, tmp_path: Path) -> Iterator[Any]:
+        made = []
+
+        def make(serializer: Serializer) -> SQLAlchemyJobStore:
+            url = f"sqlite:///{tmp_path / 'jobs.db'}"
+            store = SQLAlchemyJobStore(url, serializer=serializer)
+            store.start(None, "sql")
+            made.append(store)
+            return store
+
+        yield make
+        for store in made:
+            store.shutdown()

@@ -1,11 +1,13 @@
 """The store keeps what every job store promises."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from apscheduler.jobstores.zookeeper import ZooKeeperJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.serializers import Serializer
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
 class TestZooKeeperJobStore(NativeJobStoreContract):
@@ -26,3 +28,20 @@ class TestZooKeeperJobStore(NativeJobStoreContract):
         other.start(None, "other")
         yield other
         other.shutdown()
+
+
+class TestSecuredZooKeeperJobStore(SecuredStoreContract):
+    @pytest.fixture
+    def make_secured(self, zookeeper_url: str, zookeeper_path: str) -> Iterator[Any]:
+        made = []
+
+        def make(serializer: Serializer) -> ZooKeeperJobStore:
+            path = f"{zookeeper_path}/jobs"
+            store = ZooKeeperJobStore(path, hosts=zookeeper_url, serializer=serializer)
+            store.start(None, "zk")
+            made.append(store)
+            return store
+
+        yield make
+        for store in made:
+            store.shutdown()

@@ -5,7 +5,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -121,6 +121,32 @@ def copy_in(holder: Document | Row) -> bytes:
     """Return the copy of a job, in what is kept of runs that wait, or in the row of a run."""
     document = holder if isinstance(holder, dict) else extra_in(holder)
     return base64.b64decode(document["job"])
+
+
+def copies_in(content: Document | list[Row]) -> Iterator[tuple[str, str, bytes]]:
+    """Return identifiers of job and run, and the copy, of what is under a key of runs that wait or that are going on."""
+    if isinstance(content, dict):
+        first = content["runs"][0]  # they share one copy
+        yield first["job_id"], first["id"], copy_in(content)
+        return
+    for row in content:
+        if "job" in extra_in(row):
+            yield row[JOB_ID], row[ID], copy_in(row)
+
+
+def replace_copy(
+    content: Document | list[Row], run_id: str, old: bytes, new: bytes
+) -> bool:
+    """Put another copy in the place of that of a run, if it is still the old one; return whether it was."""
+    if (run_id, old) not in [(id, copy) for _, id, copy in copies_in(content)]:
+        return False
+    if isinstance(content, dict):
+        content["job"] = _to_text(new)
+    else:
+        for row in content:
+            if row[ID] == run_id:
+                row[EXTRA]["job"] = _to_text(new)
+    return True
 
 
 def _to_text(data: bytes) -> str:

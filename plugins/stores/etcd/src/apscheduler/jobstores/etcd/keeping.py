@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import JobRecord, StoredJob
-from apscheduler.jobstores.etcd.documents import read_time
+from apscheduler.jobstores.etcd.documents import (
+    copies_in,
+    pack,
+    read_time,
+    replace_copy,
+    unpack,
+)
 from apscheduler.jobstores.etcd.gateway import (
     Answer,
     KeyValue,
@@ -24,7 +30,11 @@ from apscheduler.jobstores.etcd.storage import (
     Storage,
 )
 from apscheduler.jobstores.restore import CACHE_SIZE, set_next_run_time
-from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
+from apscheduler.jobstores.serializing import (
+    SerializingJobStore,
+    StoredState,
+    distinct_ids,
+)
 from apscheduler.util import datetime_to_utc_timestamp
 
 # A server takes 1.5 MiB at a time; some of it is for what is written with the job, such as a copy of it.
@@ -184,6 +194,33 @@ class KeyJobStore(SerializingJobStore):
         self._restorer.forget()
 
     # Bytes.
+
+    def read_states(self) -> Iterator[StoredState]:
+        gateway, keys = self._storage.gateway, self._storage.keys
+        for found in gateway.read_prefix(keys.jobs):
+            yield StoredState(self._id_of(found), None, found.value, found.key)
+        for found in (
+            *gateway.read_prefix(keys.open),
+            *gateway.read_prefix(keys.ready),
+        ):
+            for job_id, run_id, copy in copies_in(unpack(found.value)):
+                yield StoredState(job_id, run_id, copy, found.key)
+
+    def replace_state(self, state: StoredState, data: bytes) -> bool:
+        key = state.place
+        found = self._storage.gateway.get(key)
+        if found is None:
+            return False
+        if state.run_id is None:
+            value = data if found.value == state.data else None
+        else:
+            content = unpack(found.value)
+            has_met = replace_copy(content, state.run_id, state.data, data)
+            value = pack(content) if has_met else None
+        if value is None:
+            return False
+        compare = [is_at(key, found.revision)]
+        return self._storage.commit(compare, [Change(key, value)]).succeeded
 
     def _key_of(self, job_id: str) -> str:
         return f"{self._storage.keys.jobs}{job_id}"

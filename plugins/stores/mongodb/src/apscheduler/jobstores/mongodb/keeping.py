@@ -29,7 +29,11 @@ from apscheduler.jobstores.mongodb.documents import (
 )
 from apscheduler.jobstores.mongodb.runs import DUPLICATE, MAX_TRIES, RunDocuments
 from apscheduler.jobstores.restore import CACHE_SIZE
-from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
+from apscheduler.jobstores.serializing import (
+    SerializingJobStore,
+    StoredState,
+    distinct_ids,
+)
 from apscheduler.util import datetime_to_utc_timestamp
 
 # What MongoDB takes as one document is 16 MiB, and the runs of the job need room.
@@ -239,6 +243,39 @@ class DocumentJobStore(SerializingJobStore):
         raise RuntimeError(
             f"Jobs could not be removed: others were faster {MAX_TRIES} times in a row"
         )
+
+    # Bytes as they are, for those who change the serializer.
+
+    def read_states(self) -> Iterator[StoredState]:
+        for document in self._database.jobs.find({}, {JOB_STATE: 1, RUNS: 1}):
+            job_id = document["_id"]
+            if JOB_STATE in document:
+                yield StoredState(job_id, None, document[JOB_STATE])
+            for run in runs_of(document):
+                if JOB_STATE in run:
+                    yield StoredState(job_id, run["id"], run[JOB_STATE])
+
+    def replace_state(self, state: StoredState, data: bytes) -> bool:
+        if state.run_id is None:
+            same = {"_id": state.job_id, JOB_STATE: state.data}
+            return self._update(same, {JOB_STATE: data, REVISION: new_revision()})
+        was_found = False
+
+        def edit(document: Document) -> list[Document] | None:
+            nonlocal was_found
+            runs = [
+                {**run, JOB_STATE: data}
+                if run["id"] == state.run_id and run.get(JOB_STATE) == state.data
+                else run
+                for run in runs_of(document)
+            ]
+            if runs == runs_of(document):
+                return None
+            was_found = True
+            return runs
+
+        self._runs.change([state.job_id], edit, with_state=True)
+        return was_found
 
     def _values_of(self, job: Job) -> Document:
         data = self._dump(job)

@@ -134,3 +134,31 @@ end
 )
 
 REMOVE_ALL = Script("return redis.call('UNLINK', KEYS[1], KEYS[2])", bare=True)
+
+# What is kept of jobs with open runs: identifiers of job and run, and the state, one after the other.
+COPIES = Script(
+    """
+local found = {}
+for _, id in ipairs(call('HKEYS', copies)) do
+  local run = call('HGET', waiting, id) or call('HGET', running, id)
+  if run then
+    put(found, cjson.decode(run).job_id, id)
+    put(found, call('HGET', copies, id))
+  end
+end
+return found
+"""
+)
+
+# A state by another one, of a job or of a copy, if it is still the same; the run time stays.
+REPLACE = Script(
+    """
+local function work()
+  local set = given.is_copy and copies or jobs
+  if call('HGET', set, given.id) ~= blob(2) then return '0' end
+  call('HSET', set, given.id, blob(1))
+  return '1'
+end
+""",
+    once=True,
+)

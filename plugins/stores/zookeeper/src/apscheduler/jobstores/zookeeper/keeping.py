@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +11,11 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import JobRecord, StoredJob
 from apscheduler.jobstores.restore import CACHE_SIZE, set_next_run_time
-from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
+from apscheduler.jobstores.serializing import (
+    SerializingJobStore,
+    StoredState,
+    distinct_ids,
+)
 from apscheduler.jobstores.zookeeper.connecting import (
     GROUP_BYTES,
     NodeExistsError,
@@ -253,6 +257,34 @@ class NodeJobStore(SerializingJobStore):
         self._restorer.forget()
 
     # Bytes.
+
+    def read_states(self) -> Iterator[StoredState]:
+        storage = self._storage
+        job_ids = list(storage.refresh_jobs())
+        # Not from the copies here: those know of bytes that were restored before, and of the run time.
+        found = storage.connection.get_all([self._path_of(id) for id in job_ids])
+        for job_id, answer in zip(job_ids, found, strict=True):
+            if answer is not None:
+                yield StoredState(job_id, None, answer[0])
+        for job_id, entry in storage.refresh_ledgers().items():
+            for run_id, copy in entry.value.copies():
+                yield StoredState(job_id, run_id, copy)
+
+    def replace_state(self, state: StoredState, data: bytes) -> bool:
+        job_id, run_id = state.job_id, state.run_id
+
+        def make_write(found: bytes, stat: Any) -> Write | None:
+            if found != state.data:
+                return None
+            return Write("set_data", self._path_of(job_id), data, stat.version)
+
+        if run_id is None:
+            return self._rewrite(job_id, make_write)
+
+        def change(ledger: Ledger) -> bool:
+            return ledger.replace_copy(run_id, state.data, data)
+
+        return bool(self._storage.change_ledgers({job_id: change})[job_id])
 
     def _path_of(self, job_id: str) -> str:
         return f"{self.path}/{job_id}"

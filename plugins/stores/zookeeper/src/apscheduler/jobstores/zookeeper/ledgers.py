@@ -123,7 +123,23 @@ class Ledger:
         """Return the nodes that own running runs."""
         return {each["node"] for each in self.open if each["state"] == RUNNING}
 
+    def copies(self) -> Iterator[tuple[str, bytes]]:
+        """Return the open runs that a copy of the job is kept with, and the copies."""
+        for each in self.open:
+            if "copy" in each:
+                yield each["id"], base64.b64decode(each["copy"])
+
     # Changes.
+
+    def replace_copy(self, run_id: str, old: bytes, new: bytes) -> bool:
+        """Put another copy in the place of that of a run, if it is still the old one; return whether it was."""
+        if (run_id, old) not in self.copies():
+            return False
+        self.open = [
+            each | {"copy": encode_copy(new)} if each["id"] == run_id else each
+            for each in self.open
+        ]
+        return True
 
     def start(self, claim: Claim, node: str, idle: Iterable[Run], data: bytes) -> None:
         """Record what a claim of a due job starts, and the fire times that do not run.

@@ -2,5 +2,6 @@
 
 from apscheduler.testing.jobstores.basic import JobStoreContract
 from apscheduler.testing.jobstores.native import NativeJobStoreContract
+from apscheduler.testing.jobstores.secured import SecuredStoreContract
 
-__all__ = ("JobStoreContract", "NativeJobStoreContract")
+__all__ = ("JobStoreContract", "NativeJobStoreContract", "SecuredStoreContract")

@@ -94,7 +94,8 @@ class SignedSerializer(Serializer):
         """
         if not data.startswith(MAGIC):
             raise SignatureError(
-                "The stored state is not signed: it was written without a key"
+                "The stored state is not signed: it was written without a key. If you trust what is in the store, "
+                "'apscheduler resign --from pickle' signs it"
             )
         begin = len(MAGIC)
         digest, payload = (

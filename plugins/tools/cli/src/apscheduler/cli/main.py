@@ -16,6 +16,7 @@ WANTS_JSON = "apscheduler.cli.wants_json"
 #: Where the commands are; each is imported when it is used.
 COMMANDS: Mapping[str, str] = {
     "check": "apscheduler.cli.check:check",
+    "resign": "apscheduler.cli.resign:resign_command",
     "run": "apscheduler.cli.run:run",
 }
 

@@ -1,4 +1,4 @@
-"""Contract suites and helpers for those who write components."""
+"""A pytest plugin for those who test their jobs; contract suites and helpers for those who write components."""
 
 import pytest
 

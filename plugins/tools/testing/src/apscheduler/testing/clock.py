@@ -15,8 +15,8 @@ from apscheduler.testing.jobs import PATIENCE
 READY = RunFilter(states=frozenset([RunState.READY]))
 MANY_RUNS = 1000
 
-# Between two looks at a scheduler that has not caught up.
-LOOK_SECONDS = 0.001
+# Between two looks at a scheduler that has not caught up: soon first, since most runs are short, then less often.
+FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.0001, 0.005
 
 
 class ManualClock(Clock):
@@ -57,10 +57,7 @@ class ManualClock(Clock):
 
         A scheduler sees the new time only, not those in between: what came due there is late.
         """
-        if len(args) == 1 and isinstance(args[0], timedelta) and not kwargs:
-            step = args[0]
-        else:
-            step = timedelta(*args, **kwargs)  # type: ignore[arg-type]  # it checks for itself
+        step = make_step(*args, **kwargs)
         with self._lock:
             self._now += step
         self._tell()
@@ -86,6 +83,13 @@ class ManualClock(Clock):
         return f"<ManualClock at {self._now.isoformat()}>"
 
 
+def make_step(*args: float | timedelta, **kwargs: float) -> timedelta:
+    """Return the one time difference that is given, or what the arguments of one make."""
+    if len(args) == 1 and isinstance(args[0], timedelta) and not kwargs:
+        return args[0]
+    return timedelta(*args, **kwargs)  # type: ignore[arg-type]  # it checks for itself
+
+
 def settle(scheduler: BaseScheduler, timeout: float = PATIENCE) -> None:
     """Wait until everything that is due by the clock of the scheduler has run and listeners have been told of it.
 
@@ -94,24 +98,29 @@ def settle(scheduler: BaseScheduler, timeout: float = PATIENCE) -> None:
     :param timeout: real seconds to wait at most
     :raises TimeoutError: if the scheduler does not get there in time; says what it is still at
     """
-    for _ in _until_settled(scheduler, timeout):
-        time.sleep(LOOK_SECONDS)
+    for pause in until_settled(scheduler, timeout):
+        time.sleep(pause)
 
 
 async def settle_async(scheduler: BaseScheduler, timeout: float = PATIENCE) -> None:
     """Do the same as :func:`settle` without holding up the event loop."""
-    for _ in _until_settled(scheduler, timeout):
-        await asyncio.sleep(LOOK_SECONDS)
+    for pause in until_settled(scheduler, timeout):
+        await asyncio.sleep(pause)
 
 
-def _until_settled(scheduler: BaseScheduler, timeout: float) -> Iterator[None]:
+def until_settled(
+    scheduler: BaseScheduler, timeout: float = PATIENCE
+) -> Iterator[float]:
+    """Yield, until a scheduler has settled, how many seconds to wait before the next look."""
+    pause = FIRST_LOOK_SECONDS
     deadline = time.monotonic() + timeout
     while (reason := find_work(scheduler)) is not None:
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"The scheduler has not settled within {timeout} seconds: {reason}"
             )
-        yield
+        yield pause
+        pause = min(pause * 1.5, LAST_LOOK_SECONDS)
 
 
 def find_work(scheduler: BaseScheduler) -> str | None:

@@ -342,7 +342,7 @@ def test_trigger_arguments_beside_a_trigger_are_warned_of(
 ) -> None:
     scheduler = BackgroundScheduler(timezone=UTC)
 
-    job = scheduler.add_job(work, CronTrigger(hour=1, timezone=UTC), hour=5)
+    job: Any = scheduler.add_job(work, CronTrigger(hour=1, timezone=UTC), hour=5)
 
     assert str(job.trigger) == "cron[hour='1']"
     assert "'hour'" in caplog.text
@@ -367,7 +367,7 @@ def test_a_text_as_coalesce_is_warned_of(caplog: pytest.LogCaptureFixture) -> No
 
 def test_arguments_that_a_trigger_does_not_know_raise_type_error() -> None:
     with pytest.raises(TypeError, match="hour"):
-        BackgroundScheduler().add_job(work, "interval", hour=1)
+        BackgroundScheduler().add_job(work, "interval", hour=1)  # type: ignore[unused-coroutine]  # it is wrong
 
 
 def test_a_late_value_for_max_instances_surfaces_when_a_job_is_added() -> None:

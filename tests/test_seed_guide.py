@@ -278,4 +278,4 @@ def test_the_slips_of_the_guide_are_told() -> None:
     scheduler = BackgroundScheduler()
 
     with pytest.raises(TypeError, match="hour"):
-        scheduler.add_job(job, trigger="interval", id="job_1", hour=1)
+        scheduler.add_job(job, trigger="interval", id="job_1", hour=1)  # type: ignore[unused-coroutine]  # it is wrong

@@ -13,6 +13,7 @@ from apscheduler.util import (
     convert_to_datetime,
     datetime_repr,
     get_callable_name,
+    no_signature,
     obj_to_ref,
     ref_to_obj,
     resolves_back,
@@ -20,6 +21,9 @@ from apscheduler.util import (
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
+    from apscheduler.schedulers.signatures import reschedule_signature
+else:
+    reschedule_signature = no_signature
 
 # Options that APScheduler 3 does not know. They are part of the stored state only when they are not the default, so
 # that stored jobs stay readable there.
@@ -110,6 +114,7 @@ class Job:
         self._bound.modify_job(self.id, self._jobstore_alias, **changes)
         return self
 
+    @reschedule_signature
     def reschedule(self, trigger: Any, **trigger_args: Any) -> "Job":
         """Give this job another trigger and the first run time of that, and return it.
 

@@ -4,7 +4,7 @@ import re
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import Enum
-from typing import Final, overload
+from typing import Final, TypeVar, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from apscheduler.callables import (
@@ -40,6 +40,8 @@ __all__ = (
     "utc_timestamp_to_datetime",
 )
 
+_M = TypeVar("_M")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 TRUE_WORDS = frozenset(("true", "yes", "on", "y", "t", "1"))
@@ -69,6 +71,11 @@ class UndefinedType(Enum):
 
 undefined: Final = UndefinedType.UNDEFINED
 """The default of arguments for which None has a meaning of its own. Compare with ``is``."""
+
+
+def no_signature(method: _M) -> _M:
+    """Return the method: at run time, a signature that type checkers see makes no difference."""
+    return method
 
 
 @overload

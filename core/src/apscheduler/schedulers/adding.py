@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.digest import digest_declaration
 from apscheduler.events import (
@@ -19,7 +19,15 @@ from apscheduler.schedulers.components import (
     ComponentRegistry,
 )
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import UndefinedType, timezone_repr, undefined
+from apscheduler.util import UndefinedType, no_signature, timezone_repr, undefined
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.signatures import (
+        add_job_signature,
+        scheduled_job_signature,
+    )
+else:
+    add_job_signature = scheduled_job_signature = no_signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +46,7 @@ class AddMethods(ComponentRegistry):
         # Pending jobs that were added without a trigger, and what they got instead: they run when the scheduler starts.
         self._immediate_jobs: list[tuple[Job, BaseTrigger]] = []
 
+    @add_job_signature
     def add_job(
         self,
         func: Callable[..., Any] | str,
@@ -127,6 +136,7 @@ class AddMethods(ComponentRegistry):
             self._real_add_job(job, jobstore, replace_existing)
         return job
 
+    @scheduled_job_signature
     def scheduled_job(
         self,
         trigger: BaseTrigger | str,

@@ -4,7 +4,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from apscheduler.events import (
     EVENT_ALL_JOBS_REMOVED,
@@ -25,6 +25,12 @@ from apscheduler.schedulers.components import (
     STATE_STOPPED,
 )
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.util import no_signature
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.signatures import reschedule_job_signature
+else:
+    reschedule_job_signature = no_signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +76,7 @@ class JobMethods(AddMethods):
             f"Job {job.id!r} could not be changed: it was changed by somebody else {MAX_TRIES} times in a row"
         )
 
+    @reschedule_job_signature
     def reschedule_job(
         self,
         job_id: str,

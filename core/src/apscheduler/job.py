@@ -284,7 +284,9 @@ class Job:
             )
         self.id = state["id"]
         self.func_ref = state["func"]
-        self.func = ref_to_obj(state["func"])
+        # Who only changes a job, and never runs it, may put something else in place of its function.
+        func = state["func"]
+        self.func = func if callable(func) else ref_to_obj(func)
         self.trigger = state["trigger"]
         self.executor = state["executor"]
         self.args = state["args"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from apscheduler.job import NEW_OPTIONS
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity, Node
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
@@ -33,6 +34,7 @@ class JobRecord:
 
     :ivar error: why the job cannot be restored here, None if it can
     :ivar origin: the configuration that declares it, None if a program has added it
+    :ivar details: its other attributes, and the trigger itself; empty if they cannot be read
     """
 
     id: str
@@ -42,6 +44,14 @@ class JobRecord:
     trigger: str | None = None
     error: str | None = None
     origin: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+# What a record has among its details.
+DETAILS = (
+    *("trigger", "executor", "args", "kwargs"),
+    *("misfire_grace_time", "coalesce", "max_instances", *NEW_OPTIONS),
+)
 
 
 @dataclass(slots=True)
@@ -249,6 +259,7 @@ def describe(job: "Job") -> JobRecord:
         job.func_ref,
         str(job.trigger),
         origin=job._origin,
+        details={name: getattr(job, name, None) for name in DETAILS},
     )
 
 

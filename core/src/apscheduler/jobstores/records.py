@@ -4,7 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from apscheduler.jobstores.contract import JobRecord
+from apscheduler.job import NEW_OPTIONS
+from apscheduler.jobstores.contract import DETAILS, JobRecord
 from apscheduler.jobstores.restore import check_identity
 from apscheduler.serializers import Serializer, SignatureError
 from apscheduler.triggers.base import BaseTrigger
@@ -41,6 +42,7 @@ def read_record(
 def _fill(record: JobRecord, state: dict[str, Any]) -> None:
     record.name, record.func = state["name"], state["func"]
     record.origin = state.get("origin")
+    record.details = {name: state.get(name, NEW_OPTIONS.get(name)) for name in DETAILS}
     trigger = state["trigger"]
     if isinstance(trigger, BaseTrigger):
         record.trigger = str(trigger)

@@ -59,6 +59,10 @@ class Placeholder:
     def __call__(self, *args: object, **kwargs: object) -> "Placeholder":
         return Placeholder()
 
+    def __repr__(self) -> str:
+        cls = type(self)
+        return f"<{cls.__module__}:{cls.__qualname__}>"
+
 
 class UnknownTrigger(BaseTrigger):
     """Stands for a trigger, inside of a combination, whose class was not imported."""

@@ -113,6 +113,17 @@ class BaseTrigger(metaclass=ABCMeta):
             "than the previous fire time, or None"
         )
 
+    def explain(self) -> str:
+        """Return the schedule in words, for people; the default is its text."""
+        return str(self)
+
+    def explain_why_never(self, now: datetime) -> str | None:
+        """Return why the schedule has no fire time from ``now`` on, None if that cannot be told."""
+        end = getattr(self, "end_date", None)
+        if isinstance(end, datetime) and end.timestamp() < now.timestamp():
+            return f"its end, {end:%Y-%m-%d %H:%M:%S %Z}, is past"
+        return None
+
     def starts_in_the_past(self) -> bool:
         """Return whether the schedule begins where it was told to, even if that is long past.
 

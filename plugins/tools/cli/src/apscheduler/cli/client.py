@@ -1,12 +1,19 @@
 """A scheduler that runs nothing: opens job stores to look at them and to change what is in them."""
 
+import inspect
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from apscheduler.cli.standins import detached
 from apscheduler.config import create_scheduler
 from apscheduler.events import JobEvent, SchedulerEvent
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.serializing import SerializingJobStore
 from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.schedulers.components import _create_serializer
+from apscheduler.serializers import PickleSerializer
+from apscheduler.util import maybe_ref
 
 # What a client takes from a configuration; jobs that it declares are the business of who runs it.
 KEYS = ("clock", "job_defaults", "jobstores", "source", "start_retry", "timezone")
@@ -15,7 +22,8 @@ KEYS = ("clock", "job_defaults", "jobstores", "source", "start_retry", "timezone
 class Client(BaseScheduler):
     """Opens the job stores of a configuration. It claims nothing, has no executors and declares no jobs.
 
-    Changes are made as by any other scheduler: compared with what is stored, and told to those that run jobs.
+    Changes are made as by any other scheduler: compared with what is stored, and told to those that run jobs. The code
+    of the jobs need not be here.
     """
 
     def wakeup(self) -> None:
@@ -41,7 +49,31 @@ class Client(BaseScheduler):
     def _create_configured(self, type_: Any, alias: str, value: Any) -> Any:
         if type_ == "executor":
             return NO_EXECUTOR
+        if isinstance(value, Mapping):
+            value = self._without_code(dict(value))
         return super()._create_configured(type_, alias, value)
+
+    def _without_code(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Have a store read jobs whose code is not here."""
+        name, cls = options.get("type"), maybe_ref(options.get("class"))
+        if name:
+            cls = self._plugin_class("jobstore", name)
+        if not (isinstance(cls, type) and issubclass(cls, SerializingJobStore)):
+            return options
+        parameters = inspect.signature(cls).parameters
+        if "serializer" not in parameters:
+            return options
+        serializer = options.get("serializer")
+        if serializer is not None:
+            serializer = _create_serializer(serializer)
+        else:
+            protocol = options.get("pickle_protocol")
+            if protocol is None and "pickle_protocol" in parameters:
+                protocol = parameters["pickle_protocol"].default
+            serializer = PickleSerializer(
+                pickle.HIGHEST_PROTOCOL if protocol is None else protocol
+            )
+        return {**options, "serializer": detached(serializer)}
 
     def _shutdown_executors(self, wait: bool) -> None:
         """Do nothing: none was started."""

@@ -52,11 +52,12 @@ class JsonError(click.ClickException):
 
 
 @contextmanager
-def explained(what: str, config: object = None) -> Iterator[None]:
+def explained(what: str, config: object = None, usage: bool = False) -> Iterator[None]:
     """Turn whatever is raised into a failure of the command.
 
     :param what: what cannot be done, such as "The job cannot be added"
     :param config: values that it has from the environment are not shown
+    :param usage: whether it is the command line that is wrong
     """
     try:
         yield
@@ -66,7 +67,7 @@ def explained(what: str, config: object = None) -> Iterator[None]:
         raise ConfigurationFailure(exc) from exc
     except Exception as exc:
         message = censor(f"{what}: {describe_error(exc)}", config)
-        raise CommandError(message) from exc
+        raise (click.UsageError if usage else CommandError)(message) from exc
 
 
 def describe_error(exc: BaseException) -> str:

@@ -16,6 +16,8 @@ WANTS_JSON = "apscheduler.cli.wants_json"
 #: Where the commands are; each is imported when it is used.
 COMMANDS: Mapping[str, str] = {
     "check": "apscheduler.cli.check:check",
+    "jobs": "apscheduler.cli.jobs:jobs",
+    "next": "apscheduler.cli.next:next_times",
     "resign": "apscheduler.cli.resign:resign_command",
     "run": "apscheduler.cli.run:run",
 }

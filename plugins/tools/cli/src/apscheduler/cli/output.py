@@ -6,21 +6,26 @@ Times are in ISO 8601 with their offset, spans in seconds.
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 Cell = str | Text | None
 
-NOTHING = "-"
+DASH = Text("-", "dim")
+
+# So few items are done before anybody could read how far that has come.
+MIN_SHOWN = 20
 
 
 class Output:
@@ -31,7 +36,6 @@ class Output:
 
     def __init__(self, is_json: bool):
         self.is_json = is_json
-        # On a pipe nothing is cut off, whatever its width is thought to be.
         self.console = Console(highlight=False)
 
     def document(self, value: Any) -> None:
@@ -63,29 +67,50 @@ class Output:
         """
         if self.is_json:
             return
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            cells = (Text(NOTHING, "dim") if cell is None else cell for cell in row)
-            table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells))
-        if not table.row_count:
+        cells = [
+            [DASH if cell is None else _as_text(cell) for cell in row] for row in rows
+        ]
+        if not cells:
             self.say(empty)
         elif self.console.is_terminal:
+            table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+            for line in cells:
+                table.add_row(*line)
             self.console.print(table)
-        else:  # as wide as it needs to be, for grep and files
-            width = self.console.measure(table, options=_unlimited(self)).maximum
-            self.console.print(table, width=max(width, 1), no_wrap=True, crop=False)
+        else:  # nothing is wrapped: for grep, and for files
+            self._align([[Text(column) for column in columns], *cells])
+
+    def _align(self, lines: Sequence[Sequence[Text]]) -> None:
+        widths = [
+            max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)
+        ]
+        for line in lines:
+            padded = (
+                f"{cell.plain:<{width}}"
+                for cell, width in zip(line, widths, strict=True)
+            )
+            click.echo("  ".join(padded).rstrip())
 
     def fields(self, values: Mapping[str, Cell]) -> None:
         """Write names and values, one pair per line; nothing with ``is_json``."""
         width = max(map(len, values), default=0)
         for name, value in values.items():
             line = Text(f"{name:<{width}}  ", "bold")
-            line.append(NOTHING if value is None else value, None if value else "dim")
+            line.append_text(DASH if value is None else _as_text(value))
             self.say(line)
 
 
-def _unlimited(output: Output) -> Any:
-    return output.console.options.update(width=100_000)
+def _as_text(value: str | Text) -> Text:
+    return Text(value) if isinstance(value, str) else value
+
+
+def progress(items: Sequence[T], what: str) -> Iterator[T]:
+    """Go through items, and show on a terminal how far that has come; nothing is written to standard output."""
+    console = Console(stderr=True)
+    if not console.is_terminal or len(items) < MIN_SHOWN:
+        yield from items
+        return
+    yield from track(items, what, console=console, transient=True)
 
 
 def output_options(command: F) -> F:

@@ -47,6 +47,10 @@ def resign_command(
     only if nobody has changed it meanwhile, and what is as it should be is left as it is: schedulers may go on, and
     the command may be repeated. No function is imported. Pickled states are unpickled only if the format changes.
 
+    \b
+    apscheduler resign --config jobs.ini --from pickle
+    apscheduler resign --config jobs.ini --from old.ini --dry-run
+
     Exit codes: 0 everything is as the serializer writes it, 1 something is not, 2 the command line is wrong.
     """
     found: list[dict[str, Any]] = []

@@ -50,6 +50,11 @@ ELSEWHERE = frozenset(
 
     Runs that are going on are then finished; a second signal aborts them. {IMPORT_HELP}
 
+    \b
+    apscheduler run jobs.ini
+    apscheduler run jobs.ini --for 30s
+    apscheduler run --store postgresql://localhost/jobs
+
     Exit codes: 0 stopped as asked, 1 the scheduler could not start or go on, 2 CONFIG or the command line is wrong,
     128 + signal aborted."""
 )

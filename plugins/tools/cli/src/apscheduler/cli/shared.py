@@ -2,10 +2,12 @@
 
 import logging
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import click
+
+from apscheduler.util import convert_to_datetime
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -37,6 +39,40 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in cli
             )
         parts = match.groupdict()
         return sum(float(parts[u]) * UNIT_SECONDS[u] for u in parts if parts[u])
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    """A time: ISO 8601, ``now``, or a span from now such as ``+2h`` or ``-1d``. Without an offset it is local."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time; one without a zone is for :func:`in_zone`."""
+        if isinstance(value, datetime):
+            return value
+        text = value.strip()
+        now = datetime.now(UTC)
+        if text.lower() == "now":
+            return now
+        if text[:1] in ("+", "-") and text[1:]:
+            seconds = Duration().convert(text[1:], param, ctx)
+            return now + timedelta(seconds=seconds if text[0] == "+" else -seconds)
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a time: write for example 2030-01-31, '2030-01-31 18:00', "
+                "2030-01-31T18:00:00+01:00, now, +2h or -1d",
+                param,
+                ctx,
+            )
+
+
+def in_zone(time: datetime | None, zone: tzinfo) -> datetime | None:
+    """Return a time that was given on the command line, with the zone if it has none."""
+    return convert_to_datetime(time, zone, "time")
 
 
 def set_up_logging(level: str) -> None:

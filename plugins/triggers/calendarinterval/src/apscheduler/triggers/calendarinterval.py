@@ -213,6 +213,33 @@ class CalendarIntervalTrigger(BaseTrigger):
                 if day is not None and day <= limit:
                     yield day
 
+    def explain(self) -> str:
+        units = ("years", "months", "weeks", "days")
+        given = [(getattr(self, unit), unit) for unit in units if getattr(self, unit)]
+        spans = [
+            unit.removesuffix("s") if count == 1 else f"{count} {unit}"
+            for count, unit in given
+        ]
+        if len(given) > 1:
+            spans = [
+                f"{count} {unit.removesuffix('s') if count == 1 else unit}"
+                for count, unit in given
+            ]
+        parts = [
+            f"every {' and '.join(spans)} at {self._time}",
+            f"counted from {self.start_date}",
+        ]
+        if self.end_date is not None:
+            parts.append(f"until {self.end_date}")
+        if self.jitter:
+            parts.append(f"delayed by up to {self.jitter:g} seconds")
+        return ", ".join(parts)
+
+    def explain_why_never(self, now: datetime) -> str | None:
+        if self.end_date is not None and self.end_date < now.date():
+            return f"its end, {self.end_date}, is past"
+        return None
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,

@@ -87,6 +87,26 @@ class BaseCombiningTrigger(BaseTrigger):
         self.triggers = [_restore_child(*pair) for pair in state["triggers"]]
         self.jitter = state.get("jitter")
 
+    def explain(self) -> str:
+        together = (
+            "whenever one of these does"
+            if self.alias == "or"
+            else "when all of these do at once"
+        )
+        texts = "; ".join(
+            f"({i}) {child.explain()}" for i, child in enumerate(self.triggers, 1)
+        )
+        return f"{together}: {texts}"
+
+    def explain_why_never(self, now: datetime) -> str | None:
+        reasons = [child.explain_why_never(now) for child in self.triggers]
+        texts = [f"({i}) {reason}" for i, reason in enumerate(reasons, 1) if reason]
+        if not texts:
+            return (
+                "its parts never fire at the same time" if self.alias == "and" else None
+            )
+        return "; ".join(texts)
+
     def to_plain(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,

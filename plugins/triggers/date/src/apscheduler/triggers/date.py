@@ -48,6 +48,14 @@ class DateTrigger(BaseTrigger):
         """Return 1."""
         return 1
 
+    def explain(self) -> str:
+        return f"once, at {datetime_repr(self.run_date)}"
+
+    def explain_why_never(self, now: datetime) -> str | None:
+        if self.run_date.timestamp() < now.timestamp():
+            return f"its time, {datetime_repr(self.run_date)}, is past"
+        return None
+
     def __getstate__(self) -> dict[str, Any]:
         return {"version": STATE_VERSION, "run_date": self.run_date}
 

@@ -177,6 +177,17 @@ class IntervalTrigger(BaseTrigger):
             return self.end_date.astimezone(UTC)
         return time
 
+    def explain(self) -> str:
+        parts = [
+            f"every {self.interval}",
+            f"counted from {datetime_repr(self.start_date)}",
+        ]
+        if self.end_date is not None:
+            parts.append(f"until {datetime_repr(self.end_date)}")
+        if self.jitter:
+            parts.append(f"delayed by up to {self.jitter:g} seconds")
+        return ", ".join(parts)
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, get_args
 from tzlocal import get_localzone
 
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.cron import limits
+from apscheduler.triggers.cron import limits, words
 from apscheduler.triggers.cron.crontab import (
     Dialect,
     parse_plain_line,
@@ -295,6 +295,29 @@ class CronTrigger(BaseTrigger):
         if self.end_date is not None and _is_earlier(self.end_date, delayed):
             return self.end_date.astimezone(self.timezone)
         return delayed
+
+    def explain(self) -> str:
+        rules = rules_of(self.fields, self.day_or_weekday)
+        if rules is None:  # fields of somebody else
+            return str(self)
+        parts = [words.explain(rules)]
+        if self.start_date is not None:
+            parts.append(f"from {datetime_repr(self.start_date)}")
+        if self.end_date is not None:
+            parts.append(f"until {datetime_repr(self.end_date)}")
+        if self.jitter:
+            parts.append(f"delayed by up to {self.jitter:g} seconds")
+        return ", ".join(parts)
+
+    def explain_why_never(self, now: datetime) -> str | None:
+        rules = rules_of(self.fields, self.day_or_weekday)
+        conflict = rules and explain_why_never(self.fields, rules)
+        if conflict:
+            return f"no date has {conflict} at once"
+        reason = super().explain_why_never(now)
+        if reason is None and rules and max(rules.years) < now.year:
+            return f"its last year, {max(rules.years)}, is past"
+        return reason
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {

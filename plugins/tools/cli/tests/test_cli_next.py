@@ -1,0 +1,132 @@
+"""``apscheduler next``: schedules in words, their times, and what the clock does to them."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from apscheduler.cli.main import cli
+
+for module in ("cron", "interval", "date", "combining", "calendarinterval"):
+    pytest.importorskip(f"apscheduler.triggers.{module}")
+
+SPRING = ("-z", "Europe/Berlin", "--from", "2030-03-30")
+AUTUMN = ("-z", "Europe/Berlin", "--from", "2030-10-26")
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["next", *arguments])
+
+
+def ask(*arguments: str) -> Any:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def local(answer: Any) -> list[str]:
+    return [time["local"][:16] for time in answer["times"]]
+
+
+EXPRESSIONS = [
+    (("0 9 * * mon-fri",), "at 09:00, on Monday to Friday", "2030-03-01T09:00"),
+    (("0 9 * * 0",), "at 09:00, on Monday", "2030-03-04T09:00"),
+    (("0 9 * * 0", "--dialect", "vixie"), "at 09:00, on Sunday", "2030-03-03T09:00"),
+    (("@daily", "--dialect", "vixie"), "at 00:00", "2030-03-01T00:00"),
+    (("1h30m",), "every 1:30:00, counted from", "2030-03-01T00:00"),
+    (("every 5m",), "every 0:05:00", "2030-03-01T00:00"),
+    (("2030-05-05 12:00",), "once, at 2030-05-05 12:00:00", "2030-05-05T12:00"),
+    (("cron day=last hour=5",), "on the last day of the month", "2030-03-31T05:00"),
+    (("calendarinterval weeks=2 hour=4",), "every 2 weeks at 04:00", "2030-03-01T04"),
+    (("0 9 * * *", "0 8 * * *"), "whenever one of these does: (1)", "2030-03-01T08:00"),
+    (("0 9 * * *", "0 9 * * fri", "--and"), "when all of these", "2030-03-01T09:00"),
+]
+
+
+@pytest.mark.parametrize("arguments, meaning, first", EXPRESSIONS)
+def test_every_form_of_expression_is_told_in_words_and_previewed(
+    arguments: tuple[str, ...], meaning: str, first: str
+) -> None:
+    answer = ask(*arguments, "-z", "UTC", "--from", "2030-03-01")
+
+    assert meaning in answer["meaning"]
+    assert answer["times"][0]["local"].startswith(first)
+
+
+def test_people_see_local_time_and_utc() -> None:
+    output = invoke("30 2 * * *", *SPRING, "--count", "1").output
+
+    assert "Sat 2030-03-30 02:30:00 CET  2030-03-30 01:30:00" in output
+
+
+def test_a_time_that_the_clock_leaves_out_is_remarked_as_shifted() -> None:
+    answer = ask("30 2 * * *", *SPRING, "-n", "2")
+
+    assert local(answer) == ["2030-03-30T02:30", "2030-03-31T03:30"]
+    assert answer["times"][0]["remark"] is None
+    assert "shifted: the clock leaves out 1 h" in answer["times"][1]["remark"]
+
+
+def test_a_time_that_is_left_out_on_demand_is_listed() -> None:
+    answer = ask("30 2 * * *", *SPRING, "-n", "2", "--on-gap", "skip")
+
+    assert local(answer) == ["2030-03-30T02:30", "2030-04-01T02:30"]
+    assert answer["left_out"] == [
+        "2030-03-31 03:30:00 CEST, since its wall time does not exist that day"
+    ]
+
+
+def test_a_time_that_comes_twice_is_remarked() -> None:
+    answer = ask("30 2 * * *", *AUTUMN, "-n", "3")
+
+    remarks = [time["remark"] for time in answer["times"]]
+    assert remarks[0] is None
+    assert "twice, this is the first time" in remarks[1]
+    assert "twice, this is the second time" in remarks[2]
+
+
+def test_the_second_of_two_equal_times_is_left_out_on_demand() -> None:
+    answer = ask("30 2 * * *", *AUTUMN, "-n", "3", "--on-fold", "first")
+
+    assert local(answer)[1:] == ["2030-10-27T02:30", "2030-10-28T02:30"]
+    assert len(answer["left_out"]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (("0 0 30 feb *",), "no date has month='feb' and day='30' at once"),
+        (("2020-01-01",), "its time, 2020-01-01 00:00:00 UTC, is past"),
+        (("cron hour=5 end_date=2020-01-01",), "its end, 2020-01-01"),
+        (("cron year=2020",), "its last year, 2020, is past"),
+        (("cron year=2020", "2020-01-01"), "(2) its time"),
+    ],
+)
+def test_what_never_fires_says_why(arguments: tuple[str, ...], reason: str) -> None:
+    result = invoke(*arguments, "-z", "UTC")
+
+    assert result.exit_code == 1
+    assert "It never fires: " in result.stdout
+    assert reason in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("0 0 9 * * *",), "these are 6 columns: seconds and years are fields"),
+        (("soon",), "expected cron text of five columns"),
+        (("cron huor=5",), "did you mean 'hour'"),
+        (("61 * * * *",), "higher than the maximum value"),
+        (("@daily",), "dialect='vixie'"),
+        (("5m", "-z", "Mars"), "Mars"),
+        (("2030-13-01",), "is not a time"),
+        (("'",), "is no schedule"),
+        ((), "Missing argument"),
+    ],
+)
+def test_mistakes_are_explained(arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*arguments)
+
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())

@@ -1,6 +1,7 @@
 """What is needed to know of a callable: its name, a reference to it, and whether arguments fit."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -67,12 +68,16 @@ def ref_to_obj(ref: str) -> Any:
         raise ValueError(
             f"{ref!r} is not a reference: it must look like 'package.module:name'"
         )
-    try:
-        found: Any = import_module(module_name)
-    except ImportError as exc:
-        raise LookupError(
-            f"Cannot resolve reference {ref!r}: could not import {module_name!r}: {exc}"
-        ) from exc
+    found: Any = sys.modules.get(module_name)
+    # Importing what is there only takes time, unless another thread is at it: then it waits.
+    spec = getattr(found, "__spec__", None)
+    if getattr(spec, "_initializing", True):
+        try:
+            found = import_module(module_name)
+        except ImportError as exc:
+            raise LookupError(
+                f"Cannot resolve reference {ref!r}: could not import {module_name!r}: {exc}"
+            ) from exc
     try:
         for name in path.split("."):
             found = getattr(found, name)

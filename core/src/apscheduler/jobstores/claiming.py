@@ -1,6 +1,7 @@
 """One claim against a store whose records carry tokens: read, plan, and write what nobody has changed meanwhile."""
 
 import heapq
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -125,10 +126,7 @@ class ClaimPass(ABC):
 
     def carry_out(self) -> ClaimBatch:
         """Claim, write, and return what was claimed."""
-        candidates: Iterator[ReadyRuns | DueJob] = heapq.merge(
-            self._all_ready(), self._all_due(), key=lambda record: record.timestamp
-        )
-        for record in candidates:
+        for record in self._candidates():
             if len(self._steps) >= self.request.limit:
                 self.batch.more = True
                 break
@@ -142,6 +140,18 @@ class ClaimPass(ABC):
             self._next_time() if is_complete else self.request.now
         )
         return self.batch
+
+    def _candidates(self) -> Iterator[ReadyRuns | DueJob]:
+        """Return what may be claimed, those waiting longest first."""
+        ready = self._all_ready()
+        first = next(ready, None)
+        if first is None:  # as nearly always
+            return self._all_due()
+        return heapq.merge(
+            itertools.chain([first], ready),
+            self._all_due(),
+            key=lambda record: record.timestamp,
+        )
 
     def _page_size(self) -> int:
         # One more than wanted, to see whether there are more.

@@ -15,6 +15,7 @@ from apscheduler.jobstores.claiming import (
 from apscheduler.jobstores.contract import ClaimRequest
 from apscheduler.jobstores.restore import Restorer
 from apscheduler.jobstores.sqlalchemy.claim_statements import Rest
+from apscheduler.jobstores.sqlalchemy.runs import OpenRuns
 from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.storage import Storage
 from apscheduler.jobstores.sqlalchemy.tables import (
@@ -47,7 +48,8 @@ class LockingClaim(ClaimPass):
         self._node = request.identity.node
         # Whether something was left because others had locked it: they are about to claim or to change it.
         self.met_locks = False
-        # Open claims of each job that are written.
+        # Jobs whose open claims have been counted, and how many are written of those that have any.
+        self._counted: set[str] = set()
         self._open: dict[str, int] = {}
         # Jobs of which nothing may be started now, and those whose ready runs are locked.
         self._held: set[str] = set()
@@ -61,7 +63,7 @@ class LockingClaim(ClaimPass):
 
     def count_open(self, record: DueJob | ReadyRuns) -> int:
         # Not what was counted when the record was read: it may have been counted again.
-        return self._open[_job_id(record)]
+        return self._open.get(_job_id(record), 0)
 
     def read_due(self, after: DueJob | None, size: int) -> Sequence[DueJob]:
         place = None if after is None else (after.timestamp, after.id)
@@ -95,12 +97,18 @@ class LockingClaim(ClaimPass):
 
     def _count(self, job_ids: Sequence[str]) -> None:
         """Count the open claims of due jobs, whose records are locked."""
-        unknown = [job_id for job_id in job_ids if job_id not in self._open]
+        unknown = [job_id for job_id in job_ids if job_id not in self._counted]
         if not unknown:
             return
         opened = self._storage.runs.count_open(self._runs, unknown)
-        self._open |= {job_id: opened[job_id].claims for job_id in unknown}
-        self._lock_ready([job_id for job_id in unknown if opened[job_id].ready])
+        self._note(unknown, opened)
+        if opened.ready:
+            self._lock_ready([job_id for job_id in unknown if job_id in opened.ready])
+
+    def _note(self, job_ids: Sequence[str], opened: OpenRuns) -> None:
+        self._counted.update(job_ids)
+        for job_id in job_ids if opened.claims or self._open else ():
+            self._open[job_id] = opened.claims.get(job_id, 0)
 
     def _secure(self, job_ids: Sequence[str]) -> None:
         """Keep others from starting anything of the jobs of ready runs, and count their open claims."""
@@ -126,8 +134,8 @@ class LockingClaim(ClaimPass):
         runs = self._storage.runs
         locked = runs.lock_ready(self._runs, job_ids)
         opened = runs.count_open(self._runs, job_ids)
-        self._open |= {job_id: opened[job_id].claims for job_id in job_ids}
-        self._hold({i for i in job_ids if opened[i].ready > locked.get(i, 0)})
+        self._note(job_ids, opened)
+        self._hold({i for i in job_ids if opened.ready.get(i, 0) > locked.get(i, 0)})
         self._secured.update(job_ids)
 
     def _hold(self, job_ids: set[str]) -> None:

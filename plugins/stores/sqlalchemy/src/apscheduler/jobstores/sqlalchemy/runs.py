@@ -60,10 +60,10 @@ FAILURE = ("exception", "traceback", *SUCCESS)
 
 
 class OpenRuns(NamedTuple):
-    """How much of a job is open: claims whose runs go on, and runs that wait."""
+    """What is open: of each job that has any, how many claims whose runs go on, and how many runs that wait."""
 
-    claims: int
-    ready: int
+    claims: dict[str, int]
+    ready: dict[str, int]
 
 
 class RunTable:
@@ -156,23 +156,20 @@ class RunTable:
         if dropped:
             self._forget.execute(connection, dropped)
 
-    def count_open(
-        self, connection: Connection, job_ids: Sequence[str]
-    ) -> dict[str, OpenRuns]:
-        """Return what is open of each of these jobs."""
+    def count_open(self, connection: Connection, job_ids: Sequence[str]) -> OpenRuns:
+        """Return what is open of these jobs, and maybe of others."""
         rows: Any  # of any length, see AnyRow
         if len(job_ids) > MAX_LISTED and not self.flavour.takes_arrays:
             rows = self._count_all.execute(connection)
         else:
             rows = self._count.execute(connection, job_ids)
-        claims: dict[str, int] = {}
-        ready: dict[str, int] = {}
+        opened = OpenRuns({}, {})
         for job_id, state, claims_number, runs_number in rows:
             if state == RUNNING:
-                claims[job_id] = claims_number
+                opened.claims[job_id] = claims_number
             else:
-                ready[job_id] = runs_number
-        return {id: OpenRuns(claims.get(id, 0), ready.get(id, 0)) for id in job_ids}
+                opened.ready[job_id] = runs_number
+        return opened
 
     def lock_ready(
         self, connection: Connection, job_ids: Sequence[str]

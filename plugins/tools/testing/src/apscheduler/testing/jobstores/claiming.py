@@ -69,6 +69,21 @@ class ClaimContract(JobStoreContract):
         )
         assert run.scheduled_time == T0
 
+    def test_jobs_may_have_any_identifier(self, store: NativeJobStore) -> None:
+        unusual = ['say "no"', "back\\slash", "a,{b}", "NULL", "ä€", "it's %s :x"]
+        for job_id in unusual:
+            store.add_job(make_stored_job(job_id, T0))
+
+        me = Identity()
+        batch = claim(store, me)
+        for found in batch.claims:
+            store.complete(completions(found, me))
+
+        assert sorted(claimed_ids(batch)) == sorted(unusual)
+        runs = store.get_runs(EVERYTHING, 10)
+        assert sorted(run.job_id for run in runs) == sorted(unusual)
+        assert {run.state for run in runs} == {RunState.SUCCEEDED}
+
     def test_nothing_is_claimed_twice(self, store: NativeJobStore) -> None:
         store.add_job(make_stored_job("a", T0))
 

@@ -89,6 +89,11 @@ def _postgresql_type(kind: TypeEngine[Any]) -> str:
 def _array(values: Sequence[Any]) -> str:
     """Return an array as PostgreSQL writes it; drivers take their time for this, element by element."""
     kinds = set(map(type, values))
+    if kinds == {str}:
+        joined = '","'.join(values)
+        # Quotes are those between the values, where there are no more of them.
+        if "\\" not in joined and joined.count('"') == 2 * (len(values) - 1):
+            return f'{{"{joined}"}}'
     if kinds <= {float, int}:
         return f"{{{','.join(map(repr, values))}}}"
     if kinds == {type(None)}:

@@ -146,6 +146,15 @@ def test_zones_of_pytz_come_back() -> None:
     assert load(pickle.dumps(values)) == values
 
 
+def test_zones_of_dateutil_come_back() -> None:
+    tz = pytest.importorskip("dateutil.tz")
+    zones = [tz.tzutc(), tz.gettz("Europe/Berlin"), tz.tzoffset("X", 3600)]
+    values = [datetime(2030, 7, 1, tzinfo=zone) for zone in (*zones, tz.tzlocal())]
+
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert load(pickle.dumps(values, protocol)) == values
+
+
 def test_parts_of_zones_of_pytz_cannot_be_changed() -> None:
     pytz = pytest.importorskip("pytz")
     zone = pytz.timezone("Europe/Berlin")

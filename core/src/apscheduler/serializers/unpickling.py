@@ -30,9 +30,12 @@ DATA: dict[str, frozenset[str]] = {
         )
     ),
     "collections": frozenset(("Counter", "OrderedDict", "defaultdict", "deque")),
-    "datetime": frozenset(("date", "datetime", "time", "timedelta", "timezone")),
+    "datetime": frozenset(
+        ("date", "datetime", "time", "timedelta", "timezone", "tzinfo")
+    ),
+    "dateutil.tz._tzfile": frozenset(("tzfile",)),
     "dateutil.tz.tz": frozenset(
-        ("_ttinfo", "tzfile", "tzlocal", "tzoffset", "tzrange", "tzstr", "tzutc")
+        ("_ttinfo", "tzfile", "tzlocal", "tzoffset", "tzrange", "tzutc")
     ),
     "decimal": frozenset(("Decimal",)),
     "fractions": frozenset(("Fraction",)),
@@ -41,8 +44,13 @@ DATA: dict[str, frozenset[str]] = {
     "uuid": frozenset(("SafeUUID", "UUID")),
     "zoneinfo": frozenset(("ZoneInfo",)),
 }
-# Functions by which zones of pytz are unpickled.
-PYTZ = frozenset(("_UTC", "_p", "FixedOffset"))
+# Functions by which the zones of libraries are unpickled.
+FACTORIES = frozenset(
+    (
+        *(("pytz", "_UTC"), ("pytz", "_p"), ("pytz", "FixedOffset")),
+        ("dateutil.tz._tzfile", "_unpickle"),
+    )
+)
 # What protocols before 3 call other names.
 OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 OLD_NAMES = {"long": "int", "unicode": "str", "xrange": "range"}
@@ -92,7 +100,7 @@ def is_known(module: str, name: str) -> bool:
     """Return whether a state may refer to this whatever is on the allow-list: plain data, triggers, zones."""
     if name in DATA.get(module, ()) or (module, name) in HELPERS:
         return True
-    return (module == "pytz" and name in PYTZ) or is_trigger(module, name)
+    return (module, name) in FACTORIES or is_trigger(module, name)
 
 
 def is_trigger(module: str, name: str) -> bool:
@@ -114,7 +122,7 @@ def find_known(module: str, name: str) -> Any:
     if helper is not None:
         return helper
     found = getattr(import_module(module), name)
-    if module == "pytz":
+    if (module, name) in FACTORIES:
         return found
     # Not what a module of triggers has imported.
     is_foreign = module.startswith(TRIGGERS) and not str(
@@ -172,7 +180,7 @@ class RestrictedUnpickler(_Unpickler):  # type: ignore[misc]  # half of it is un
         if isclass(func) or any(func is helper for helper in HELPERS.values()):
             return
         is_zone = isbuiltin(func) and getattr(func, "__self__", None) is ZoneInfo
-        if is_zone or _is_of_pytz(func):
+        if is_zone or _is_factory(func):
             return
         raise NotAllowedError(
             f"{func!r} is not called: a job may refer to it, but while jobs are loaded only classes are called"
@@ -259,8 +267,8 @@ class RestrictedPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _is_of_pytz(func: Any) -> bool:
-    return isfunction(func) and func.__module__ == "pytz" and func.__name__ in PYTZ
+def _is_factory(func: Any) -> bool:
+    return isfunction(func) and (func.__module__, func.__name__) in FACTORIES
 
 
 def dump_restricted(state: Any, protocol: int, allowed: AllowList) -> bytes:

@@ -19,10 +19,16 @@ class Environments:
     def __init__(self, make_directory: Any):
         self._make_directory = make_directory
 
-    def make(self, sources: Sequence[Path], wanted: Sequence[str]) -> Path:
+    def make(
+        self,
+        sources: Sequence[Path],
+        wanted: Sequence[str],
+        libraries: Sequence[str] = (),
+    ) -> Path:
         """Return the interpreter of an environment with distributions that are built from their sources.
 
         :param wanted: which of them to install by name; what they need comes with them
+        :param libraries: which pure Python distributions they need besides those of core
         """
         directory: Path = self._make_directory("environment")
         wheels = directory / "wheels"
@@ -33,6 +39,8 @@ class Environments:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate():
                 _make_wheel_of_installed(requirement.name, wheels)
+        for library in libraries:
+            _make_wheel_of_installed(library, wheels)
         environment = directory / "environment"
         venv = ["-m", "venv", "--without-pip"]
         self._run(sys.executable, *venv, environment, cwd=directory)

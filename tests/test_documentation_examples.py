@@ -70,6 +70,11 @@ def read_blocks(path: Path) -> Iterator[Block]:
         yield block
 
 
+def write_file(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
 def make_program(blocks: list[Block]) -> str:
     """Return the Python blocks of a page, in the lines that they have in the page."""
     lines: list[str] = []
@@ -105,7 +110,7 @@ def test_python_examples_of_a_page_run(page: str, tmp_path: Path) -> None:
     blocks = list(read_blocks(PAGES[page]))
     for block in blocks:
         if block.file:
-            (tmp_path / block.file).write_text(block.text)
+            write_file(tmp_path / block.file, block.text)
     program = make_program(blocks)
     tests = sorted(path.name for path in tmp_path.glob("test_*.py"))
 
@@ -135,7 +140,7 @@ def test_commands_of_a_page_are_right(page: str, tmp_path: Path) -> None:
     blocks = list(read_blocks(PAGES[page]))
     for block in blocks:
         if block.file:
-            (tmp_path / block.file).write_text(block.text)
+            write_file(tmp_path / block.file, block.text)
 
     for block in blocks:
         for line in block.text.splitlines() if block.language == "sh" else ():

@@ -16,6 +16,7 @@ MEMBERS = [
     *(f"plugins/schedulers/{name}" for name in ("asyncio", "background", "blocking")),
     "plugins/tools/testing",
 ]
+PLUGIN = ROOT / "examples" / "third_party_plugin" / "src" / "office_scheduling"
 
 HEAD = """
 import functools
@@ -141,9 +142,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, str
     programs = {"right": HEAD + RIGHT, "wrong": HEAD + WRONG}
     for name, text in programs.items():
         (directory / f"{name}.py").write_text(text)
+    shutil.copytree(PLUGIN, directory / PLUGIN.name)
     options = ["--strict", "--follow-imports=silent", "--no-pretty", "--config-file="]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "right.py", "wrong.py"],
+        [sys.executable, "-m", "mypy", *options, "right.py", "wrong.py", PLUGIN.name],
         cwd=directory,
         env={**os.environ, "MYPYPATH": str(directory / "installed")},
         capture_output=True,
@@ -151,9 +153,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, str
         timeout=250,
         check=False,
     )
-    found: dict[str, dict[int, str]] = {name: {} for name in programs}
+    names = [*programs, *(f"{PLUGIN.name}/{path.stem}" for path in PLUGIN.glob("*.py"))]
+    found: dict[str, dict[int, str]] = {name: {} for name in names}
     for name, line, report in re.findall(
-        r"^(\w+)\.py:(\d+): error: (.+)$", done.stdout, re.MULTILINE
+        r"^([\w/]+)\.py:(\d+): error: (.+)$", done.stdout, re.MULTILINE
     ):
         before = found[name].get(int(line), "")
         found[name][int(line)] = before + report
@@ -167,6 +170,15 @@ def test_right_programs_pass_the_strict_check(
     lines = (HEAD + RIGHT).splitlines()
 
     assert {lines[number - 1]: text for number, text in reports["right"].items()} == {}
+
+
+def test_plugins_of_third_parties_pass_the_strict_check(
+    reports: dict[str, dict[int, str]],
+) -> None:
+    plugins = {name: reports[name] for name in reports if "/" in name}
+
+    assert len(plugins) > 4
+    assert not any(plugins.values()), plugins
 
 
 def test_each_mistake_is_reported_where_it_is(

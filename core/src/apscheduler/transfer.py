@@ -3,7 +3,7 @@
 import base64
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,7 +23,7 @@ CLASS, STATE, PICKLE = (
 VERSION = 1
 
 
-def write_jobs(jobs: Sequence[Job], outfile: TextIO | str | PathLike[str]) -> None:
+def write_jobs(jobs: Iterable[Job], outfile: TextIO | str | PathLike[str]) -> None:
     """Write jobs as one JSON object.
 
     :raises ValueError: if the callable of a job cannot be referred to by name

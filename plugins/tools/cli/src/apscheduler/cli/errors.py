@@ -76,6 +76,8 @@ def describe_error(exc: BaseException) -> str:
     text = str(exc.args[0]) if isinstance(exc, KeyError) and exc.args else str(exc)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     text = " ".join(lines)
+    notes = [str(note) for note in getattr(exc, "__notes__", ())]
+    text = ". ".join([*notes, text]) if text else text
     if not text:
         return type(exc).__name__
     is_plain = isinstance(exc, (LookupError, ValueError, TypeError, RuntimeError))

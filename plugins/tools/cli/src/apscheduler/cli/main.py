@@ -16,9 +16,15 @@ WANTS_JSON = "apscheduler.cli.wants_json"
 #: Where the commands are; each is imported when it is used.
 COMMANDS: Mapping[str, str] = {
     "check": "apscheduler.cli.check:check",
+    "completion": "apscheduler.cli.completion:completion",
+    "doctor": "apscheduler.cli.doctor:doctor",
+    "export": "apscheduler.cli.transferring:export_jobs",
+    "import": "apscheduler.cli.transferring:import_jobs",
     "jobs": "apscheduler.cli.jobs:jobs",
     "next": "apscheduler.cli.next:next_times",
+    "plugins": "apscheduler.cli.plugins:plugins",
     "resign": "apscheduler.cli.resign:resign_command",
+    "rewrite": "apscheduler.cli.rewrite:rewrite",
     "run": "apscheduler.cli.run:run",
 }
 

@@ -88,15 +88,19 @@ class Source:
                 sys.path.insert(0, directory)
 
     @contextmanager
-    def open(self, jobstore: str | None = None) -> Iterator[Client]:
+    def open(
+        self, jobstore: str | None = None, quiet: bool = False
+    ) -> Iterator[Client]:
         """Open the job stores by a scheduler that runs nothing, and close them afterwards.
 
         :param jobstore: alias of the only one to open
+        :param quiet: do not show what the stores warn of
         :raises click.ClickException: if that fails, or a store fails later on
         """
         config = self.config
         self.make_importable()
-        with _notes_on_stderr():
+        show = functools.partial(click.echo, err=True)
+        with scheduler_warnings(_ignore if quiet else show):
             with explained(f"{self} cannot be opened", config):
                 client = open_client(config, jobstore)
                 _refuse_memory(client, self)
@@ -122,7 +126,7 @@ def source_options(command: F) -> F:
         store_option: tuple[tuple[str, str], ...],
         **kwargs: Any,
     ) -> Any:
-        file = kwargs.get("file")
+        file = kwargs.get("config_file")
         if file is not None and config is not None:
             raise click.UsageError(
                 f"Two configurations are given, {file!r} and {config!r}: leave out one"
@@ -138,9 +142,11 @@ def source_options(command: F) -> F:
 def file_or_source_options(command: F) -> F:
     """Give a command the options of ``source_options``, and take a configuration as its argument as well."""
 
-    @click.argument("file", metavar="[CONFIG]", required=False, type=click.Path())
+    @click.argument(
+        "config_file", metavar="[CONFIG]", required=False, type=click.Path()
+    )
     @functools.wraps(command)
-    def with_file(*args: Any, file: str | None, **kwargs: Any) -> Any:
+    def with_file(*args: Any, config_file: str | None, **kwargs: Any) -> Any:
         return command(*args, **kwargs)
 
     return source_options(with_file)  # type: ignore[return-value]  # click needs no signature
@@ -224,6 +230,26 @@ jobstore_option = click.option(
 )
 
 
+def complete_ids(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the ids of jobs that begin with what was typed, if the line says by now where the jobs are."""
+    options = dict(ctx.params.get("store_option") or ())
+    try:
+        source = choose_source(
+            ctx.params.get("config"), ctx.params.get("store"), options
+        )
+        with source.open(quiet=True) as client:
+            records = [
+                record
+                for alias in client._matching_stores(None)
+                for record in client._native_store(alias).get_job_records()
+            ]
+    except Exception:  # who completes a line is not told of errors
+        return []
+    return [record.id for record in records if record.id.startswith(incomplete)]
+
+
 def _hidden(key: str, value: str) -> str:
     """Return the value of an option of a store so that messages do not show it if it is a password."""
     is_secret = SECRET.search(key) is not None
@@ -251,17 +277,26 @@ def _is_of_store(client: Client, exc: Exception) -> bool:
     return any(driver.store.is_unreachable(exc) for driver in drivers)
 
 
+def _ignore(text: str) -> None:
+    """Show nothing."""
+
+
 class _Notes(logging.Handler):
-    """Shows what the scheduler warns of."""
+    """Takes what the scheduler warns of."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._take = take
 
     def emit(self, record: logging.LogRecord) -> None:
-        word = record.levelname.lower()
-        click.echo(f"{word}: {record.getMessage()}", err=True)
+        """Take one warning."""
+        self._take(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 @contextmanager
-def _notes_on_stderr() -> Iterator[None]:
-    logger, notes = logging.getLogger("apscheduler"), _Notes(logging.WARNING)
+def scheduler_warnings(take: Callable[[str], None]) -> Iterator[None]:
+    """Have a function called with what schedulers and stores warn of."""
+    logger, notes = logging.getLogger("apscheduler"), _Notes(take)
     logger.addHandler(notes)
     try:
         yield

@@ -10,7 +10,12 @@ from apscheduler.cli.jobs.changing import locate
 from apscheduler.cli.output import Output, output_options
 from apscheduler.cli.schedules import Schedule, schedule_options
 from apscheduler.cli.shared import Duration, format_time
-from apscheduler.cli.sources import Source, jobstore_option, source_options
+from apscheduler.cli.sources import (
+    Source,
+    complete_ids,
+    jobstore_option,
+    source_options,
+)
 from apscheduler.job import Job
 
 
@@ -185,7 +190,7 @@ def _only(aliases: list[str]) -> str:
     apscheduler jobs reschedule poll --interval 10m --store sqlite:///jobs.db
     """
 )
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=complete_ids)
 @schedule_options
 @source_options
 @jobstore_option

@@ -13,7 +13,12 @@ from apscheduler.cli.errors import FAILURE, describe_error
 from apscheduler.cli.jobs.listing import read_records
 from apscheduler.cli.output import Output, output_options, progress
 from apscheduler.cli.shared import format_time
-from apscheduler.cli.sources import Source, jobstore_option, source_options
+from apscheduler.cli.sources import (
+    Source,
+    complete_ids,
+    jobstore_option,
+    source_options,
+)
 from apscheduler.jobstores.base import JobLookupError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +41,7 @@ def selecting(command: F) -> F:
             multiple=True,
             help="All jobs with such ids: 'report-*'. May be repeated.",
         ),
-        click.argument("ids", metavar="[ID]...", nargs=-1),
+        click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_ids),
     )
     decorated: Any = command
     for decorate in decorators:

@@ -11,7 +11,12 @@ from apscheduler.cli.errors import CommandError, explained
 from apscheduler.cli.jobs.listing import as_document, read_records, why_unavailable
 from apscheduler.cli.output import Output, output_options
 from apscheduler.cli.shared import format_seconds, format_time
-from apscheduler.cli.sources import Source, jobstore_option, source_options
+from apscheduler.cli.sources import (
+    Source,
+    complete_ids,
+    jobstore_option,
+    source_options,
+)
 from apscheduler.jobstores.contract import JobRecord
 from apscheduler.runs import Run
 from apscheduler.triggers.base import BaseTrigger
@@ -29,7 +34,9 @@ RUNS, TIMES = 5, 3
     apscheduler jobs show report backup --store sqlite:///jobs.db --json
     """
 )
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids
+)
 @source_options
 @jobstore_option
 @output_options

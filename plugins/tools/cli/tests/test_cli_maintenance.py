@@ -1,0 +1,183 @@
+"""``doctor``, ``plugins``, ``export``, ``import``, ``rewrite`` and ``completion``."""
+
+import json
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from apscheduler.cli.doctor import installation
+from apscheduler.cli.main import cli
+
+for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.interval"):
+    pytest.importorskip(module)
+
+STORE = "sqlite:///jobs.db"
+
+
+def invoke(*arguments: str, **env: str) -> Result:
+    variables = {"APSCHEDULER_STORE": STORE, **env}
+    return CliRunner().invoke(cli, arguments, env=variables)
+
+
+def ask(*arguments: str) -> Any:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(autouse=True)
+def two_jobs() -> None:
+    """Jobs in the store."""
+    for name in ("first", "second"):
+        ask("jobs", "add", "--func", "builtins:print", "--id", name, "--interval", "5m")
+
+
+def grace_times(store: str = STORE) -> dict[str, int | None]:
+    jobs = json.loads(invoke("jobs", "list", "--json", APSCHEDULER_STORE=store).stdout)
+    return {job["id"]: job["misfire_grace_time"] for job in jobs}
+
+
+def test_an_option_of_many_jobs_is_changed() -> None:
+    ask("rewrite", "--match", "f*", "--yes", "--grace-time", "5m")
+    ask("rewrite", "--all", "--dry-run", "--grace-time", "9m")
+
+    assert grace_times() == {"first": 300, "second": None}
+
+
+def test_nothing_to_rewrite_is_a_mistake() -> None:
+    result = invoke("rewrite", "--all", "--yes")
+
+    assert result.exit_code == 2
+    assert "Give an option to change" in result.stderr
+
+
+def test_jobs_are_moved_to_another_store_and_not_twice() -> None:
+    ask("rewrite", "first", "--grace-time", "5m")
+    ask("export", "jobs.json")
+
+    copied = invoke("import", "jobs.json", "--store", "sqlite:///copy.db")
+    again = invoke("import", "jobs.json", "--store", "sqlite:///copy.db")
+
+    assert copied.stdout == "2 added, 0 replaced, 0 skipped.\n"
+    assert again.exit_code == 1
+    assert "nothing was added" in again.stderr
+    assert grace_times("sqlite:///copy.db") == {"first": 300, "second": None}
+
+
+def test_an_import_replaces_or_skips_on_demand() -> None:
+    exported = invoke("export", "-").stdout
+    Path("jobs.json").write_text(exported)
+    ask("rewrite", "--all", "--yes", "--grace-time", "5m")
+
+    skipped = ask("import", "jobs.json", "--skip")
+    kept = grace_times()
+    replaced = ask("import", "jobs.json", "--replace")
+
+    assert (skipped["skipped"], replaced["replaced"]) == (2, 2)
+    assert set(kept.values()) == {300}
+    assert set(grace_times().values()) == {None}
+
+
+def test_a_file_that_is_no_export_is_refused() -> None:
+    Path("jobs.json").write_text("[]")
+
+    result = invoke("import", "jobs.json")
+
+    assert result.exit_code == 1
+    assert "must be a JSON object" in result.stderr
+
+
+def test_the_doctor_finds_nothing_wrong_where_nothing_is() -> None:
+    report = ask("doctor")
+
+    assert report["ok"]
+    texts = " ".join(finding["text"] for finding in report["findings"])
+    assert "it can be written to" in texts
+    assert "it has 2 jobs, 0 of them paused" in texts
+
+
+def test_the_doctor_names_a_job_that_cannot_run_here(project: Path) -> None:
+    (project / "leaving.py").write_text("def work(): pass\n")
+    ask("jobs", "add", "--func", "leaving:work", "--id", "left", "--interval", "5m")
+    (project / "leaving.py").write_text("")
+    sys.modules.pop("leaving", None)
+    result = invoke("doctor")
+
+    assert result.exit_code == 1
+    assert "job 'left' cannot run here: LookupError" in result.stdout
+
+
+def test_the_doctor_names_a_store_that_cannot_be_opened_and_hides_its_password() -> (
+    None
+):
+    pytest.importorskip("psycopg")
+    url = "postgresql://me:hidden-word@127.0.0.1:1/db"
+
+    result = invoke("doctor", "--store", url)
+
+    assert result.exit_code == 1
+    assert "problem  job store 'default': it cannot be opened" in result.stdout
+    assert "hidden-word" not in result.output
+
+
+def test_the_doctor_finds_another_package_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = tmp_path / "APScheduler-3.11.3.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: APScheduler\nVersion: 3.11.3\n")
+    (info / "RECORD").write_text("apscheduler/__init__.py,,\n")
+    rival = Distribution.at(info)
+    monkeypatch.setattr(installation, "distributions", lambda: [rival])
+
+    found = list(installation.examine_installation())
+
+    assert found[0].level == "problem"
+    assert "the distribution apscheduler 3.11.3 brings a package" in found[0].text
+
+
+def test_distributions_of_several_versions_are_found() -> None:
+    ours = {"apscheduler-core": "3.20.0", "apscheduler-cli": "3.20.0"}
+
+    finding = installation._compare_versions(
+        {**ours, "apscheduler-store-redis": "3.19.0"}
+    )
+
+    assert finding.level == "problem"
+    assert "most are 3.20.0, but there is apscheduler-store-redis 3.19.0" in (
+        finding.text
+    )
+
+
+def test_installed_components_are_listed_with_their_distributions() -> None:
+    components = ask("plugins", "--kind", "trigger", "--load")["components"]
+
+    (interval,) = [each for each in components if each["name"] == "interval"]
+    assert interval["distribution"] == "apscheduler-trigger-interval"
+    assert interval["installed"]
+    assert interval["error"] is None
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_a_script_that_completes(shell: str) -> None:
+    assert "_APSCHEDULER_COMPLETE" in invoke("completion", shell).stdout
+
+
+def test_ids_of_jobs_are_completed() -> None:
+    completed = CliRunner().invoke(
+        cli,
+        [],
+        prog_name="apscheduler",
+        env={
+            "APSCHEDULER_STORE": STORE,
+            "_APSCHEDULER_COMPLETE": "bash_complete",
+            "COMP_WORDS": "apscheduler jobs pause f",
+            "COMP_CWORD": "3",
+        },
+    )
+
+    assert completed.stdout == "plain,first\n"

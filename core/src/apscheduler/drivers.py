@@ -26,7 +26,7 @@ from apscheduler.jobstores.contract import (
     ClaimRequest,
     NativeJobStore,
 )
-from apscheduler.leases import LeaseKeeper
+from apscheduler.leases import NEVER, LeaseKeeper
 from apscheduler.runs import Completion, Plan, RunState, RunTimes
 from apscheduler.selection import Selection
 from apscheduler.timekeeping import ServerClock
@@ -76,6 +76,8 @@ class StoreDriver:
             store, self.scheduler._logger, self.scheduler._create_lock
         )
         self.lease: LeaseKeeper | None = None
+        # The term of the lease in which what was claimed last may be started.
+        self._term = NEVER
         self.is_closing = False
         self._open: dict[str, _OpenRun] = {}
         self.selection = Selection(self)
@@ -286,7 +288,7 @@ class StoreDriver:
                 batch = self.store.claim(request)
             except BaseException:
                 self.completions.give_back(list(request.completions))
-                self.housekeeper.is_unsure = self.store.keeps_runs
+                self.housekeeper.note_failed_claim(self.selection.accepted)
                 raise
             finally:
                 self.thread_in_store = None
@@ -296,7 +298,7 @@ class StoreDriver:
         self.selection.tell()
         starts_runs = lease is not None and any(c.run_times for c in batch.claims)
         if lease is not None and held_until is not None and starts_runs:
-            lease.granted(held_until)
+            self._term = lease.granted(held_until)
         return batch, has_ended
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:
@@ -347,7 +349,7 @@ class StoreDriver:
         # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
         if (self.engine.stopping or self.is_removed) and self.store.keeps_runs:
             return False
-        return self.lease is None or self.lease.is_good()
+        return self.lease is None or self.lease.is_good(self._term)
 
     def _expect(self, claim: Claim, node: str, offset: timedelta) -> None:
         """Note the runs before they start: they may end before the executor returns."""

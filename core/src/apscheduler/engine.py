@@ -172,6 +172,11 @@ class Engine:
             self.starved.clear()
             self.scheduler.wakeup()
 
+    def knows_run(self, run_id: str) -> bool:
+        """Return whether the outcome of this run is awaited, be it by a store that has been removed meanwhile."""
+        drivers = [*self.drivers.values(), *self._retired]
+        return any(driver.knows_run(run_id) for driver in drivers)
+
     def find_submission(
         self, job_id: str, executor: "BaseExecutor"
     ) -> "tuple[Job, RunTimes] | None":

@@ -2,12 +2,13 @@
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from apscheduler.events import EVENT_JOB_LOST, JobExecutionEvent
 from apscheduler.hooked import get_hooks
+from apscheduler.job import Job
 from apscheduler.jobstores.contract import MAX_RUN_AGE, MAX_RUNS_PER_JOB, Claim
 from apscheduler.nodes import RENEW_SECONDS
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
@@ -25,19 +26,19 @@ MAX_RECOVERED = 10_000
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 DIED = "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s"
-NOT_STARTED = "The last run of job %r (%s) was not started: the job store failed while it was claimed%s"
+NOT_STARTED = "A run of job %r (%s) was not started: the job store failed while it was claimed, and the job is gone%s"
 
 
 class Housekeeper:
-    """Keeps one store tidy, as part of the passes over it.
-
-    :ivar is_unsure: whether a claim has failed: the store may have carried it out and only its answer got lost
-    """
+    """Keeps one store tidy, as part of the passes over it."""
 
     def __init__(self, driver: "StoreDriver"):
         self._driver = driver
         self._scheduler = driver.scheduler
-        self.is_unsure = False
+        # Whether a claim has failed: the store may have carried it out, so that only its answer got lost.
+        self._is_unsure = False
+        # The jobs that it was about: after its last fire a job is nowhere else.
+        self._unsure_jobs: dict[str, Job] = {}
         self._next_search = self._next_prune = self._patient_until = LONG_AGO
         # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
         self._ahead: float | None = None
@@ -46,6 +47,12 @@ class Housekeeper:
         """Put off what is not among the first things that a program waits for."""
         self._next_prune = now + PRUNE * random.uniform(0.2, 1)
 
+    def note_failed_claim(self, jobs: Mapping[str, Job]) -> None:
+        """Look for what was claimed of these jobs, before anything else is claimed."""
+        self._is_unsure = self._driver.store.keeps_runs
+        if self._is_unsure:
+            self._unsure_jobs.update(jobs)
+
     def look_soon(self, now: datetime) -> None:
         """Look for dead nodes soon: a run that is in the way may be one of theirs."""
         self._next_search = min(self._next_search, now + LOOK_AGAIN)
@@ -53,9 +60,10 @@ class Housekeeper:
     def keep(self, now: datetime) -> None:
         """Do what is due."""
         driver, store = self._driver, self._driver.store
-        if self.is_unsure:
+        if self._is_unsure:
             self._recover_claims(now)
-            self.is_unsure = False
+            self._is_unsure = False
+            self._unsure_jobs = {}
         # A time that is too far ahead is from before the clock was set back.
         soon = now + 2 * LOOK_FOR_THE_DEAD
         if self._has_jumped(now):
@@ -88,10 +96,10 @@ class Housekeeper:
         running = RunFilter(states=frozenset([RunState.RUNNING]))
         node = driver.engine.identity.node.id
         for run in store.get_runs(running, MAX_RECOVERED):
-            if run.node != node or driver.knows_run(run.id):
+            if run.node != node or driver.engine.knows_run(run.id):
                 continue
-            stored = store.read_job(run.job_id)
-            if stored is None:  # it was the last run of its job
+            job = self._find_claimed(run.job_id)
+            if job is None:
                 run.state, run.finished_at = RunState.LOST, now
                 driver.record(
                     Completion(run.id, run.job_id, node, run.attempt, run.state, now)
@@ -99,8 +107,16 @@ class Housekeeper:
                 self._report_lost([run], NOT_STARTED)
                 continue
             times = RunTimes([run.scheduled_time], (run.id,), run.claim_id, run.attempt)
-            plan = Plan([run.scheduled_time], stored.job.next_run_time)
-            store.hand_back([Claim(stored.job, plan, times)])
+            plan = Plan([run.scheduled_time], job.next_run_time)
+            store.hand_back([Claim(job, plan, times)])
+
+    def _find_claimed(self, job_id: str) -> Job | None:
+        """Return the job of a run that was claimed by a step that failed."""
+        job = self._unsure_jobs.get(job_id)
+        if job is None:
+            stored = self._driver.store.read_job(job_id)
+            job = None if stored is None else stored.job
+        return job
 
     def _report_lost(self, taken: Iterable[Run], reason: str) -> None:
         driver, scheduler = self._driver, self._scheduler

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
 
+# The term of what may not be started.
+NEVER = -1
+
 
 class LeaseKeeper:
     """Renews the lease of one node in one store while it owns runs."""
@@ -33,6 +36,8 @@ class LeaseKeeper:
         self._owns_runs = owns_runs
         self._logger = logger
         self._held_until = float("-inf")
+        # Goes up whenever the lease had been over: the runs of an earlier term may have been taken over meanwhile.
+        self.term = 0
         self._threads = threads
         self._thread: Any = None
         self._stop = threads.create_event()
@@ -42,10 +47,15 @@ class LeaseKeeper:
         """Return until when a lease granted now would last: for the store, and on this machine's clock."""
         return self._now() + LEASE, monotonic() + LEASE_SECONDS
 
-    def granted(self, held_until: float) -> None:
-        """Take note that a claim has recorded the lease, and keep it up from here on."""
+    def granted(self, held_until: float) -> int:
+        """Take note that a claim has recorded the lease, and keep it up from here on.
+
+        :return: the term in which what was claimed may be started
+        """
         with self._lock:
-            self._held_until = held_until
+            if monotonic() >= held_until:  # the answer came too late
+                return NEVER
+            self._extend(held_until)
             if self._thread is None:
                 self._stop.clear()
                 try:
@@ -58,10 +68,17 @@ class LeaseKeeper:
                     )
                 else:
                     self._thread = thread
+            return self.term
 
-    def is_good(self) -> bool:
-        """Return whether nobody can have taken this node for dead."""
-        return monotonic() < self._held_until
+    def _extend(self, held_until: float) -> None:
+        """Take note until when the lease is good; an answer that came after its end begins a new term."""
+        if monotonic() >= self._held_until:
+            self.term += 1
+        self._held_until = max(held_until, self._held_until)
+
+    def is_good(self, term: int) -> bool:
+        """Return whether nobody can have taken this node for dead since the claim that was granted in this term."""
+        return term == self.term and monotonic() < self._held_until
 
     def release(self) -> None:
         """End the lease; the node owns nothing any more."""
@@ -83,7 +100,8 @@ class LeaseKeeper:
             expires_at, held_until = self.next_expiry()
             try:
                 self._threads.call(self._store.renew_lease, self._node, expires_at)
-                self._held_until = held_until
+                with self._lock:
+                    self._extend(held_until)
             except Exception as exc:
                 self._logger.warning(
                     "Error renewing the lease in job store %r: %s",

@@ -35,6 +35,7 @@ class Selection:
     """What a store driver answers when its store asks about a job.
 
     :ivar has_rest: whether part of what was planned in this step is still due
+    :ivar accepted: the jobs that were found fit to run in this step: all that it may have claimed
     """
 
     def __init__(self, driver: "StoreDriver"):
@@ -45,6 +46,7 @@ class Selection:
         # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
         self.in_parts: set[str] = set()
         self.has_rest = False
+        self.accepted: dict[str, Job] = {}
         self._capacities: dict[str, int] = {}
         self._now = datetime.min.replace(tzinfo=UTC)
         self._events: list[SchedulerEvent] = []
@@ -53,6 +55,7 @@ class Selection:
         """Get ready for the questions of one step."""
         self._now = now
         self.has_rest = False
+        self.accepted = {}
 
     def look_for_capacity(self) -> int:
         """Note how many runs each executor would start, and return how many that is in all, or a batch."""
@@ -88,6 +91,7 @@ class Selection:
             self._engine.starved.add(job.executor)
             return False
         self._capacities[job.executor] = left - 1
+        self.accepted[job.id] = job
         return True
 
     def plan(self, job: Job) -> Plan | None:

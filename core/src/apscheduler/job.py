@@ -296,8 +296,10 @@ class Job:
         self.coalesce = state["coalesce"]
         self.max_instances = state["max_instances"]
         self.next_run_time = state["next_run_time"]
-        for name, default in NEW_OPTIONS.items():
-            setattr(self, name, state.get(name, default))
+        # Not in a loop over NEW_OPTIONS: listings do this for every job.
+        self.on_lost = state.get("on_lost", "mark")
+        self.max_attempts = state.get("max_attempts", 3)
+        self.history = state.get("history")
         self._declaration = state.get("declaration")
         self._origin = state.get("origin")
         # Links are made by whoever restores the job.

@@ -121,8 +121,8 @@ def astimezone(obj: str | tzinfo | None) -> tzinfo | None:
     :raises ValueError: if the zone cannot be stored because it only says "local"
     :raises TypeError: if the object is no zone
     """
-    if obj is None:
-        return None
+    if obj is None or obj is UTC or type(obj) is ZoneInfo:
+        return obj
     if isinstance(obj, str):
         return UTC if obj == "UTC" else _find_zone(obj)
     if not isinstance(obj, tzinfo):

@@ -29,11 +29,16 @@ ATOMS = frozenset(
 
 
 class _Known(NamedTuple):
+    """A state that was read.
+
+    :ivar is_copied: whether the arguments can be changed, so that every job needs its own
+    :ivar trigger_state: what another trigger is made of; None if only reading the bytes again makes another one
+    """
+
     data: bytes
     state: dict[str, Any]
-    is_copied: (
-        bool  # whether the arguments can be changed, so that every job needs its own
-    )
+    is_copied: bool
+    trigger_state: dict[str, Any] | None
 
 
 class _Failure(NamedTuple):
@@ -48,6 +53,7 @@ class Restorer:
     :param load: makes a job of stored bytes
     :param loads: makes a state of stored bytes; None if jobs can only be made by ``load``
     :param link: tells a job which scheduler and store it belongs to
+    :param is_exact: tells whether reading a state gives back what was written, so that it need not be read
     """
 
     def __init__(
@@ -55,11 +61,13 @@ class Restorer:
         load: Callable[[bytes], Job],
         loads: Callable[[bytes], dict[str, Any]] | None,
         link: Callable[[Job], None],
+        is_exact: Callable[[], bool],
     ):
         self.logger = logging.getLogger("apscheduler.jobstores")
         self._load = load
         self._loads = loads
         self._link = link
+        self._is_exact = is_exact
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._failures: dict[str, _Failure] = {}
 
@@ -69,10 +77,15 @@ class Restorer:
         :param timestamp: its next run time, which the copy inside the state gives way to
         :raises Exception: whatever unpickling and looking up the function raise
         """
-        job = self._load(data)
-        check_identity(job_id, job.id)
+        known = self._known.get(job_id)
+        if known and known.data == data and known.trigger_state is not None:
+            job = self._make_own(known, known.trigger_state)
+        else:
+            job = self._load(data)
+            check_identity(job_id, job.id)
         set_next_run_time(job, timestamp)
-        self._failures.pop(job_id, None)
+        if self._failures:
+            self._failures.pop(job_id, None)
         return job
 
     def try_restore(
@@ -125,12 +138,19 @@ class Restorer:
         if not _are_immutable(job.args, job.kwargs):
             return
         try:
-            state = self._loads(data)
-            is_shared = _are_immutable(state["args"], state["kwargs"])
+            trigger_state = _flat_state(job.trigger)
+            if trigger_state is not None and self._is_exact():
+                # What is written now may be changed by whoever has the job, all but its constants.
+                state = job.__getstate__()
+                state["trigger"] = _make_trigger(type(job.trigger), trigger_state)
+                state["kwargs"] = dict(job.kwargs)
+                known = _Known(data, state, False, trigger_state)
+            else:
+                known = _know(data, self._loads(data))
         except Exception:  # whoever claims the job says so
             return
-        if is_shared:
-            self._remember(job.id, _Known(data, state, is_copied=False))
+        if not known.is_copied:
+            self._remember(job.id, known)
 
     def retry_delay(self) -> float | None:
         """Return in how many seconds the first job that was set aside is to be tried again."""
@@ -162,18 +182,17 @@ class Restorer:
         if known is None or known.data != data:
             state = self._loads(data)
             check_identity(job_id, state["id"])
-            is_shared = _are_immutable(state["args"], state["kwargs"])
-            known = _Known(data, state, not is_shared)
-            if is_shared or _is_plain((state["args"], state["kwargs"])):
-                self._remember(job_id, known)
-            else:  # objects of the user's classes: only unpickling makes another one
+            known = _know(data, state)
+            if known.is_copied and not _is_plain((state["args"], state["kwargs"])):
+                # Objects of the user's classes: only unpickling makes another one.
                 return self._make(state)
-        state = dict(known.state)
-        if known.is_copied:
-            arguments = (state["args"], state["kwargs"])
-            state["args"], state["kwargs"] = copy.deepcopy(arguments)
-        else:
-            state["kwargs"] = dict(state["kwargs"])
+            self._remember(job_id, known)
+        return self._make(_state_of(known))
+
+    def _make_own(self, known: _Known, trigger_state: dict[str, Any]) -> Job:
+        """Return a job of a known state, with a trigger of its own."""
+        state = _state_of(known)
+        state["trigger"] = _make_trigger(type(state["trigger"]), trigger_state)
         return self._make(state)
 
     def _make(self, state: dict[str, Any]) -> Job:
@@ -221,6 +240,47 @@ def check_identity(job_id: str, found: object) -> None:
         raise ValueError(
             f"The record of job {job_id!r} holds the state of another one, {found!r}"
         )
+
+
+def _know(data: bytes, state: dict[str, Any]) -> _Known:
+    """Return what is to be known of a state that was just read."""
+    is_copied = not _are_immutable(state["args"], state["kwargs"])
+    return _Known(data, state, is_copied, _flat_state(state["trigger"]))
+
+
+def _state_of(known: _Known) -> dict[str, Any]:
+    """Return a state for one job: only the trigger is shared with others."""
+    state = dict(known.state)
+    if known.is_copied:
+        arguments = (state["args"], state["kwargs"])
+        state["args"], state["kwargs"] = copy.deepcopy(arguments)
+    else:
+        state["kwargs"] = dict(state["kwargs"])
+    return state
+
+
+def _flat_state(trigger: Any) -> dict[str, Any] | None:
+    """Return what pickling would keep of a trigger if that is nothing but constants, else None."""
+    kind = type(trigger)
+    if (
+        kind.__reduce_ex__ is not object.__reduce_ex__
+        or kind.__reduce__ is not object.__reduce__
+        or not hasattr(kind, "__setstate__")
+        or hasattr(kind, "__getnewargs__")
+        or hasattr(kind, "__getnewargs_ex__")
+    ):
+        return None
+    state = trigger.__getstate__()
+    if type(state) is dict and all(type(value) in ATOMS for value in state.values()):
+        return state
+    return None
+
+
+def _make_trigger(kind: type, state: dict[str, Any]) -> Any:
+    """Return what unpickling would make: another trigger of this kind and state."""
+    trigger = kind.__new__(kind)
+    trigger.__setstate__(dict(state))
+    return trigger
 
 
 def set_next_run_time(job: Job, timestamp: float | None) -> None:

@@ -53,6 +53,7 @@ class SerializingJobStore(NativeJobStore):
             lambda data: self._restore(data),
             None if self._has_own("_reconstitute_job") else self._loads,
             self._link,
+            self._reads_what_it_wrote,
         )
 
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
@@ -122,6 +123,12 @@ class SerializingJobStore(NativeJobStore):
         job.__setstate__(state)
         self._link(job)
         return job
+
+    def _reads_what_it_wrote(self) -> bool:
+        """Return whether a state of constants comes back as it was; other formats may change or refuse some."""
+        return type(self.serializer) is PickleSerializer and (
+            self.serializer.allowed is None
+        )
 
     def _link(self, job: Job) -> None:
         job._scheduler = self._scheduler

@@ -132,6 +132,16 @@ WORKLOADS = (
         },
     ),
     Workload(
+        "listing",
+        "Listing 10,000 jobs, and looking some of them up",
+        rounds=3,
+        aims={
+            f"{store}: {what} a job": Faster(2)
+            for store in ("SQLite", "Redis")
+            for what in ("list", "look up")
+        },
+    ),
+    Workload(
         "startup",
         "Start of a program, every plugin installed",
         aims={"until the first run": Faster(1)},

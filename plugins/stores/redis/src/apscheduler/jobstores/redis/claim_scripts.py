@@ -83,7 +83,7 @@ MOVE = Script(
     RUNS
     + READING
     + """
-local node, is_owner = given.node, false
+local node, is_owner, next_state = given.node, false, cut(blob(1))
 local moved, unmoved, removed = batch('ZADD', times), batch('ZREM', times), batch('HDEL', jobs)
 -- Times and states of jobs as they are, until they are moved on.
 local current_times, current_states = {}, {}
@@ -101,7 +101,7 @@ local function start(job_id, started, copy)
 end
 
 local function take_due(step)
-  local id, state = step.id, blob(step.state)
+  local id, state = step.id, next_state(step.size)
   if current_times[id] ~= step.old or current_states[id] ~= state then return false end
   -- "full": whether runs were given up because of others that were going on. It must be as it was.
   if step.full ~= nil and (opened.get(id) >= step.max) ~= step.full then return false end

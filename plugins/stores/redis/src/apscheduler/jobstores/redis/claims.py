@@ -101,7 +101,7 @@ class RedisClaimPass(ClaimPass):
             else self._describe_due(step, step.record, states)
             for step in steps
         ]
-        answer: bytes = self._runner.run(MOVE, given, *states)
+        answer: bytes = self._runner.run(MOVE, given, b"".join(states))
         results, *self._next_times = answer.split(b" ")
         return [result == ord("1") for result in results]
 
@@ -118,7 +118,7 @@ class RedisClaimPass(ClaimPass):
         described: dict[str, Any] = {
             "id": due.id,
             "old": due.token,
-            "state": len(states),
+            "size": len(due.data),
             "time": False if step.timestamp is None else repr(step.timestamp),
             "runs": list(running_documents(claim, node)) if claim.run_times else (),
         }

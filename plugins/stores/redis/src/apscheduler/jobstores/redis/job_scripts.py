@@ -75,21 +75,22 @@ return {#ids, pages}
 """
 )
 
-# All or none: the number of the first one that is there already, or zero.
+# All or none: the number of the first one that is there already, or zero. Of each: identifier, time, length of its state.
 ADD = Script(
     """
 local function work()
   for index, job in ipairs(given) do
     if call('HEXISTS', jobs, job[1]) == 1 then return tostring(index) end
   end
-  local is_due = false
-  for index, job in ipairs(given) do
-    call('HSET', jobs, job[1], blob(index))
+  local next_state = cut(blob(1))
+  local states, due, paused = batch('HSET', jobs), batch('ZADD', times), batch('ZREM', times)
+  for _, job in ipairs(given) do
+    put(states, job[1], next_state(job[3]))
     -- A run time that somebody has left behind is not that of this job.
-    set_time(job[1], job[2])
-    is_due = is_due or job[2]
+    if job[2] then put(due, job[2], job[1]) else put(paused, job[1]) end
   end
-  if is_due then tell() end
+  flush()
+  if #due > 0 then tell() end
   return '0'
 end
 """,

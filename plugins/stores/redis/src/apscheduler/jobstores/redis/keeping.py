@@ -115,8 +115,11 @@ class HashJobStore(SerializingJobStore):
         if not ids:
             return
         states = [self._dump(job) for job in jobs]
-        given = [(job.id, _time_of(job)) for job in jobs]
-        taken = int(self._runner.run(ADD, given, *states))
+        given = [
+            (job.id, _time_of(job), len(state))
+            for job, state in zip(jobs, states, strict=True)
+        ]
+        taken = int(self._runner.run(ADD, given, b"".join(states)))
         if taken:
             raise ConflictingIdError(ids[taken - 1])
         for job, state in zip(jobs[:CACHE_SIZE], states, strict=False):

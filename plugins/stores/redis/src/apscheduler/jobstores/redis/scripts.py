@@ -31,6 +31,15 @@ local call = redis.call
 
 local function blob(index) return ARGV[4 + index] end
 
+-- Many values are sent as one, since clients are slow to put them together: gives one after the other.
+local function cut(joined)
+  local position = 0
+  return function(size)
+    position = position + size
+    return string.sub(joined, position - size + 1, position)
+  end
+end
+
 -- Not being allowed to tell others is no reason not to work.
 local function tell() redis.pcall('PUBLISH', channel, writer) end
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import utc_timestamp_to_datetime
 
 # How many states are remembered.
@@ -259,7 +260,7 @@ def _state_of(known: _Known) -> dict[str, Any]:
     return state
 
 
-def _flat_state(trigger: Any) -> dict[str, Any] | None:
+def _flat_state(trigger: BaseTrigger) -> dict[str, Any] | None:
     """Return what pickling would keep of a trigger if that is nothing but constants, else None."""
     kind = type(trigger)
     if (
@@ -270,16 +271,16 @@ def _flat_state(trigger: Any) -> dict[str, Any] | None:
         or hasattr(kind, "__getnewargs_ex__")
     ):
         return None
-    state = trigger.__getstate__()
+    state: Any = trigger.__getstate__()
     if type(state) is dict and all(type(value) in ATOMS for value in state.values()):
-        return state
+        return dict(state)
     return None
 
 
-def _make_trigger(kind: type, state: dict[str, Any]) -> Any:
+def _make_trigger(kind: type[BaseTrigger], state: dict[str, Any]) -> BaseTrigger:
     """Return what unpickling would make: another trigger of this kind and state."""
     trigger = kind.__new__(kind)
-    trigger.__setstate__(dict(state))
+    trigger.__setstate__(dict(state))  # type: ignore[attr-defined]  # _flat_state has looked for it
     return trigger
 
 

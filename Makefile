@@ -16,7 +16,7 @@ METADATA := pyproject.toml $(wildcard $(addsuffix /pyproject.toml,$(MEMBERS))) \
 	constraints.txt scripts/setup
 
 .DEFAULT_GOAL := help
-.PHONY: demo setup format lint types test test-all bench docs check build constraints \
+.PHONY: demo setup format lint types test test-all soak bench docs check build constraints \
 	bump ide clean help servers
 
 help: ## list the targets
@@ -54,6 +54,9 @@ test: setup servers ## run the tests (ARGS="-k words" for some of them)
 
 test-all: ## run the tests on every installed Python from 3.11 to 3.13
 	@MAKE="$(MAKE)" scripts/test-all
+
+soak: setup servers ## kill schedulers for minutes, then balance the books (ARGS="redis --seconds 60")
+	$(BIN)/python -m apscheduler.testing.cluster --restarts --report docs/reports/soak.md $(ARGS)
 
 bench: setup ## measure (ARGS are those of bench/run)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run $(ARGS)

@@ -4,6 +4,7 @@ import pytest
 
 # The contracts are not test modules by name; their assertions should explain themselves all the same.
 pytest.register_assert_rewrite(
+    "apscheduler.testing.cluster.contract",
     "apscheduler.testing.executors",
     "apscheduler.testing.jobstores",
     "apscheduler.testing.schedulers",

@@ -27,7 +27,8 @@ class Contract:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in dir(cls):
-            if not name.startswith("test_"):
+            # Who states a condition does not have to meet it.
+            if not name.startswith("test_") or name in vars(cls):
                 continue
             # Not what a base class has left out: this one may declare something else.
             members = (vars(base).get(name) for base in cls.__mro__)

@@ -57,13 +57,14 @@ def test_first_steps_ticks_and_stops(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("asyncio", {"Hello you", "Working beside the loop"}),
+        ("background", {"Hello you"}),
         ("gevent", {"Hello you"}),
         ("tornado", {"Hello from the server", "Working beside the loop"}),
         ("twisted", {"Hello from the server", "Working beside the reactor"}),
         ("qt", {"It is 20.5 degrees", "It is 22.5 degrees"}),
     ],
 )
-def test_application_with_an_event_loop_runs_its_jobs_and_stops(
+def test_application_runs_its_jobs_and_stops(
     tmp_path: Path, name: str, expected: set[str]
 ) -> None:
     program = EXAMPLES / f"{name}_application.py"
@@ -72,6 +73,35 @@ def test_application_with_an_event_loop_runs_its_jobs_and_stops(
 
     assert expected <= set(lines)
     assert lines[-1] == "Stopped"
+
+
+# Of each kind of store the fixtures that give the address of a server and a place there.
+PLACES = {
+    "memory": None,
+    "sqlalchemy": None,
+    "redis": ("redis_url", "redis_prefix"),
+    "mongodb": ("mongodb_url", "mongodb_database_name"),
+    "etcd": ("etcd_url", "etcd_path"),
+    "zookeeper": ("zookeeper_url", "zookeeper_path"),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_jobs_in_a_store_are_found_by_the_next_program(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = [request.getfixturevalue(name) for name in PLACES[kind] or ()]
+    if kind in ("etcd", "zookeeper"):
+        place[0] = place[0].partition("://")[2].partition("/")[0]
+    program = EXAMPLES / "job_stores.py"
+
+    first = run(program, kind, *place, cwd=tmp_path).splitlines()
+    second = run(program, kind, *place, cwd=tmp_path).splitlines()
+
+    assert [first[0], first[-1]] == ["New", "Stopped"]
+    assert second[0] == ("New" if kind == "memory" else "Added before")
+    assert "Hello you" in first
+    assert "Hello you" in second
 
 
 def test_third_party_trigger_keeps_the_promises_of_triggers(installed: Path) -> None:

@@ -92,7 +92,7 @@ def test_jobs_in_a_store_are_found_by_the_next_program(
 ) -> None:
     place = [request.getfixturevalue(name) for name in PLACES[kind] or ()]
     if kind in ("etcd", "zookeeper"):
-        place[0] = place[0].partition("://")[2].partition("/")[0]
+        place[0] = place[0].rpartition("://")[2].partition("/")[0]
     program = EXAMPLES / "job_stores.py"
 
     first = run(program, kind, *place, cwd=tmp_path).splitlines()

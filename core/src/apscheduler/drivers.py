@@ -309,6 +309,7 @@ class StoreDriver:
             self.engine.identity,
             self.completions.take(),
             self.selection.accepts,
+            keeps_history=self.store.history_runs != 0,
         )
 
     def _earliest(
@@ -388,7 +389,7 @@ class StoreDriver:
             event.duration,
             None if exc is None else f"{type(exc).__name__}: {exc}",
             event.traceback,
-            opened.job.history != 0,
+            self._keeps_history_of(opened.job),
         )
         again = opened.fires_again
         self.record(completion, again is not None and again < now + URGENT)
@@ -398,6 +399,10 @@ class StoreDriver:
             self.scheduler.wakeup()
         self._close_if_last()
         return True
+
+    def _keeps_history_of(self, job: Job) -> bool:
+        limit = job.history
+        return (self.store.history_runs if limit is None else limit) != 0
 
     def _is_kept_from_starting(self, event: JobExecutionEvent) -> bool:
         """Whether an executor gave the run up before it began, because the scheduler is being shut down."""
@@ -436,7 +441,7 @@ class StoreDriver:
                         state,
                         now,
                         exception=f"{type(exc).__name__}: {exc}",
-                        keep=opened.job.history != 0,
+                        keep=self._keeps_history_of(opened.job),
                     )
                 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from apscheduler.events import EVENT_JOB_LOST, JobExecutionEvent
 from apscheduler.hooked import get_hooks
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import MAX_RUN_AGE, MAX_RUNS_PER_JOB, Claim
+from apscheduler.jobstores.contract import Claim
 from apscheduler.nodes import RENEW_SECONDS
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
@@ -74,9 +74,9 @@ class Housekeeper:
             self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
             taken = store.take_over(driver.engine.identity.node, now)
             self._report_lost(taken, DIED)
-        if store.keeps_runs and not (now < self._next_prune <= now + 2 * PRUNE):
+        if not now < self._next_prune <= now + 2 * PRUNE:
             self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
-            if store.prune_runs(MAX_RUN_AGE, MAX_RUNS_PER_JOB, now):
+            if store.prune_runs(store.max_history_age, store.history_runs, now):
                 self._next_prune = now + PRUNE / 10  # there may be more
 
     def _has_jumped(self, now: datetime) -> bool:

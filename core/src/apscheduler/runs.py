@@ -200,3 +200,6 @@ class RunFilter:
     states: frozenset[RunState] | None = None
     since: datetime | None = None
     until: datetime | None = None
+    run_id: str | None = None
+    node: str | None = None
+    attempt: int | None = None

@@ -227,9 +227,7 @@ class LegacyStoreAdapter(NativeJobStore):
         except Exception:
             job.next_run_time = before  # the store may hold this very object
             raise
-        claim = self._ledger.claim(
-            job, plan, request.identity, self._alias, request.now, limited=False
-        )
+        claim = self._ledger.claim(job, plan, request, self._alias, limited=False)
         claim.announced = plan.next_run_time is None
         return claim
 

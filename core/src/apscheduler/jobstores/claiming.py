@@ -194,7 +194,7 @@ class ClaimPass(ABC):
         if run_times:
             self._started[job.id] = self._started.get(job.id, 0) + 1
         step = Step(due, Claim(job, plan, run_times, skipped))
-        if (skipped or plan.missed or plan.coalesced) and job.history != 0:
+        if (skipped or plan.missed or plan.coalesced) and request.keeps_history_of(job):
             step.idle = idle_runs(
                 job, plan, skipped, self.alias, request.identity, request.now
             )

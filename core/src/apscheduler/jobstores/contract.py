@@ -17,8 +17,12 @@ from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTime
 if TYPE_CHECKING:
     from apscheduler.job import Job
 
-MAX_RUN_AGE = timedelta(days=7)
-MAX_RUNS_PER_JOB = 1000
+# What is kept of finished runs where nobody says otherwise.
+HISTORY_DAYS = 7
+HISTORY_RUNS = 1000
+
+# More than any store holds, and a number that every database takes.
+MAX_COUNTED = 2**31 - 1
 
 
 class StoredJob(NamedTuple):
@@ -67,6 +71,7 @@ class ClaimRequest:
     :ivar accepts: whether this scheduler can start a ready run of the job now; one that it does not accept is left
     :ivar lease_until: the step that starts runs also records that their owner is alive until then; None where no
         lease is kept
+    :ivar keeps_history: whether finished runs are kept of jobs that do not say
     """
 
     now: datetime
@@ -76,6 +81,11 @@ class ClaimRequest:
     completions: Sequence[Completion] = ()
     accepts: "Callable[[Job], bool]" = lambda job: True
     lease_until: datetime | None = None
+    keeps_history: bool = True
+
+    def keeps_history_of(self, job: "Job") -> bool:
+        """Return whether fire times of this job that do not run are to be recorded."""
+        return self.keeps_history if job.history is None else job.history != 0
 
 
 @dataclass(slots=True)
@@ -138,6 +148,31 @@ class NativeJobStore(BaseJobStore):
     )
     # How often a shared store is looked at for what others have put there, in seconds; None: never needed.
     poll_interval: float | None = None
+    # For how long finished runs are kept, and how many of each job that does not say (0: none); None: no limit.
+    history_days: float | None = HISTORY_DAYS
+    history_runs: int | None = HISTORY_RUNS
+
+    def limit_history(self, days: float | None, runs: int | None) -> None:
+        """Set for how long finished runs are kept, and how many of each job; None: no limit.
+
+        :raises ValueError: if it is no such number
+        """
+        if days is not None and not (_is_number(days, float) and days > 0):
+            raise ValueError(
+                f"'history_days' must be a number of days greater than 0, or None for no limit, but is {days!r}; "
+                "history_runs=0 keeps no history"
+            )
+        if runs is not None and not (_is_number(runs, int) and runs >= 0):
+            raise ValueError(
+                f"'history_runs' must be a number of runs to keep of each job (0 for none), or None for no limit, "
+                f"but is {runs!r}"
+            )
+        self.history_days, self.history_runs = days, runs
+
+    @property
+    def max_history_age(self) -> timedelta | None:
+        """For how long finished runs are kept."""
+        return None if self.history_days is None else timedelta(days=self.history_days)
 
     @abstractmethod
     def add_jobs(self, jobs: "Sequence[Job]") -> None:
@@ -193,7 +228,11 @@ class NativeJobStore(BaseJobStore):
 
     @abstractmethod
     def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
-        """Return runs that match, latest scheduled time first."""
+        """Return runs that match, latest scheduled time first, those of one time by identifier, also backwards."""
+
+    def count_runs(self, which: RunFilter) -> int:
+        """Return how many runs match."""
+        return len(self.get_runs(which, MAX_COUNTED))
 
     @abstractmethod
     def prune_runs(
@@ -248,6 +287,10 @@ class NativeJobStore(BaseJobStore):
     def is_unreachable(self, exc: BaseException) -> bool:
         """Return whether an error says that the server did not answer, so that trying again later may help."""
         return isinstance(exc, (ConnectionError, TimeoutError))
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, (int, kind)) and not isinstance(value, bool)
 
 
 def describe(job: "Job") -> JobRecord:

@@ -9,7 +9,6 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from apscheduler.jobstores.contract import Claim, ClaimRequest, idle_runs
-from apscheduler.nodes import Identity
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ class RunLedger:
         self._ready_numbers = count()
         # Whether the last claim has left ready runs because of instances that are running.
         self.has_waiting = False
+        # How many finished runs are kept of jobs that say so.
+        self._limits: dict[str, int] = {}
         self._finished: deque[tuple[Completion, datetime, str] | Run] = deque(
             maxlen=MAX_FINISHED_RUNS
         )
@@ -44,17 +45,22 @@ class RunLedger:
         self,
         job: "Job",
         plan: Plan,
-        identity: Identity,
+        request: ClaimRequest,
         alias: str | None,
-        now: datetime,
         limited: bool = True,
     ) -> Claim:
         """Note what a plan starts and what it does not, and return the claim.
 
         :param limited: whether ``max_instances`` is counted here, rather than by the executor
         """
+        identity, now = request.identity, request.now
+        if job.history is not None:
+            self._limits[job.id] = job.history
+        elif self._limits:
+            self._limits.pop(job.id, None)
         skipped = limited and self.count_claims(job.id) >= job.max_instances
-        if (skipped or plan.missed or plan.coalesced) and job.history != 0:
+        is_idle = skipped or plan.missed is not None or plan.coalesced is not None
+        if is_idle and request.keeps_history_of(job):
             self._finished.extend(idle_runs(job, plan, skipped, alias, identity, now))
         if skipped or not plan.run_times:
             return Claim(job, plan, RunTimes(), skipped and bool(plan.run_times))
@@ -150,8 +156,8 @@ class RunLedger:
     ) -> list[Run]:
         """Return runs that match, latest scheduled time first."""
         runs = [run for run in self._all(alias) if matches(run, which)]
-        # As instants; the sort is stable, so that of equal times the latest record comes first.
-        runs.sort(key=lambda run: run.scheduled_time.timestamp(), reverse=True)
+        # As instants: with one zone on both sides Python compares wall clocks.
+        runs.sort(key=lambda r: (r.scheduled_time.timestamp(), r.id), reverse=True)
         return list(islice(runs, offset, offset + limit))
 
     def _all(self, alias: str | None) -> Iterator[Run]:
@@ -175,11 +181,18 @@ class RunLedger:
         seen: dict[str, int] = {}
         for finished in reversed(self._finished):
             record = finished if isinstance(finished, Run) else finished[0]
-            number = seen[record.job_id] = seen.get(record.job_id, 0) + 1
-            too_many = max_per_job is not None and number > max_per_job
+            job_id = record.job_id
+            number = seen[job_id] = seen.get(job_id, 0) + 1
+            limit = self._limits.get(job_id, max_per_job)
+            too_many = limit is not None and number > limit
             ended = record.finished_at or now
             if not too_many and (max_age is None or now - ended <= max_age):
                 kept.append(finished)
+        self._limits = {
+            job_id: limit
+            for job_id, limit in self._limits.items()
+            if job_id in seen or job_id in self._open_claims
+        }
         removed = len(self._finished) - len(kept)
         if removed:
             self._finished = deque(reversed(kept), maxlen=MAX_FINISHED_RUNS)
@@ -219,4 +232,7 @@ def matches(run: Run, which: RunFilter) -> bool:
         and (which.states is None or run.state in which.states)
         and (which.since is None or scheduled_time >= which.since)
         and (which.until is None or scheduled_time < which.until)
+        and (which.run_id is None or run.id == which.run_id)
+        and (which.node is None or run.node == which.node)
+        and (which.attempt is None or run.attempt == which.attempt)
     )

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
-from apscheduler.jobstores.contract import JobRecord, NativeJobStore, StoredJob
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    JobRecord,
+    NativeJobStore,
+    StoredJob,
+)
 from apscheduler.jobstores.records import read_record
 from apscheduler.jobstores.restore import Restorer
 from apscheduler.serializers import PickleSerializer, Serializer
@@ -36,14 +42,20 @@ class SerializingJobStore(NativeJobStore):
 
     :param pickle_protocol: the protocol to write the state of jobs with
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
+    :raises ValueError: if these two are not such numbers
     """
 
     def __init__(
         self,
         pickle_protocol: int = pickle.HIGHEST_PROTOCOL,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
     ):
         super().__init__()
+        self.limit_history(history_days, history_runs)
         self.pickle_protocol = pickle_protocol
         self.serializer: Serializer = maybe_ref(serializer) or PickleSerializer(
             pickle_protocol

@@ -1,8 +1,10 @@
 """What can be done with jobs: change, list, remove, run now, move, look at their history."""
 
 import sys
+import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -16,7 +18,7 @@ from apscheduler.events import (
 )
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
-from apscheduler.jobstores.contract import StoredJob
+from apscheduler.jobstores.contract import NativeJobStore, StoredJob
 from apscheduler.nodes import Identity
 from apscheduler.runs import Run, RunFilter, RunState
 from apscheduler.schedulers.adding import AddMethods
@@ -25,7 +27,7 @@ from apscheduler.schedulers.components import (
     STATE_STOPPED,
 )
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import no_signature
+from apscheduler.util import convert_to_datetime, no_signature
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.signatures import reschedule_job_signature
@@ -36,6 +38,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # A change is computed anew when somebody else changed the job in between; so often in a row is no coincidence.
 MAX_TRIES = 100
+
+# How often a run that is waited for is looked at, in seconds, once it has taken a while.
+MAX_LOOK_PAUSE = 0.5
+
+
+# The record that a change by this thread was computed from, if it may be made to no other. Beside the arguments of
+# the methods, which subclasses may override as they are.
+computed_from: ContextVar[StoredJob | None] = ContextVar(
+    "apscheduler_computed_from", default=None
+)
+
+
+class _RecordChangedError(Exception):
+    """The record is not the one that a change was computed from."""
 
 
 class JobMethods(AddMethods):
@@ -68,13 +84,15 @@ class JobMethods(AddMethods):
     def _change_stored(self, job: Job, alias: str, changes: dict[str, Any]) -> Job:
         """Change a job in its store, from its latest record."""
         store = self._native_store(alias)
+        read = _take_computed_from(job.id)
         for _ in range(MAX_TRIES):
-            if store.change_job(StoredJob(job, getattr(job, "_token", None)), changes):
+            stored = StoredJob(job, getattr(job, "_token", None))
+            if read is not None and stored.token != read.token:
+                raise _RecordChangedError
+            if store.change_job(stored, changes):
                 return job
             job, _ = self._lookup_job(job.id, alias)
-        raise RuntimeError(
-            f"Job {job.id!r} could not be changed: it was changed by somebody else {MAX_TRIES} times in a row"
-        )
+        raise _too_busy(job.id)
 
     @reschedule_job_signature
     def reschedule_job(
@@ -112,14 +130,23 @@ class JobMethods(AddMethods):
 
         :raises JobLookupError: if there is no such job
         """
-        job, alias = self._lookup_job(job_id, jobstore)
-        next_run_time = self._first_fire_time(job.trigger)
-        if alias is None:  # it is pending
-            alias = jobstore
-        if next_run_time is None:
-            self.remove_job(job.id, alias)
-            return None
-        return self.modify_job(job_id, alias, next_run_time=next_run_time)
+        for _ in range(MAX_TRIES):
+            job, alias = self._lookup_job(job_id, jobstore)
+            next_run_time = self._first_fire_time(job.trigger)
+            if alias is None:  # it is pending
+                alias = jobstore
+            # Only on the record that the time was computed from: somebody may reschedule the job meanwhile.
+            computed_from.set(StoredJob(job, getattr(job, "_token", None)))
+            try:
+                if next_run_time is None:
+                    self.remove_job(job.id, alias)
+                    return None
+                return self.modify_job(job_id, alias, next_run_time=next_run_time)
+            except _RecordChangedError:
+                continue
+            finally:
+                computed_from.set(None)
+        raise _too_busy(job_id)
 
     # Looking
 
@@ -232,7 +259,12 @@ class JobMethods(AddMethods):
                     del self._pending_jobs[index]
                     return alias
             raise JobLookupError(job_id)
+        read = _take_computed_from(job_id)
         for alias in self._matching_stores(jobstore):
+            if read is not None:
+                if not self._native_store(alias).discard_job(read):
+                    raise _RecordChangedError
+                return alias
             try:
                 self._native_store(alias).remove_job(job_id)
             except JobLookupError:
@@ -293,6 +325,9 @@ class JobMethods(AddMethods):
         jobstore: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        *,
+        node: str | None = None,
+        attempt: int | None = None,
     ) -> list[Run]:
         """Return runs, waiting, going on and finished, latest scheduled time first.
 
@@ -303,21 +338,99 @@ class JobMethods(AddMethods):
         :param jobstore: alias of a store; None: all
         :param limit: at most so many
         :param offset: without so many of the latest
+        :param node: only those of this scheduler
+        :param attempt: only those that were started so many times
+        :raises ValueError: if there is no such state, or a number is negative
+        """
+        for name, value in (("limit", limit), ("offset", offset)):
+            if value < 0:
+                raise ValueError(f"{name!r} must not be negative, but is {value!r}")
+        which = self._run_filter(job_id, states, since, until, node, attempt)
+        runs: list[Run] = []
+        for store in self._stores_of_runs(jobstore):
+            # Of several stores the latest runs of each are needed to know the latest of all.
+            runs.extend(store.get_runs(which, limit + offset))
+        runs.sort(key=lambda r: (r.scheduled_time.timestamp(), r.id), reverse=True)
+        return runs[offset : offset + limit]
+
+    def count_runs(
+        self,
+        job_id: str | None = None,
+        states: Iterable[RunState | str] | RunState | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        jobstore: str | None = None,
+        *,
+        node: str | None = None,
+        attempt: int | None = None,
+    ) -> int:
+        """Return how many runs :meth:`get_runs` finds without a limit.
+
         :raises ValueError: if there is no such state
         """
-        if isinstance(states, str):
-            states = (states,)
-        wanted = None if states is None else frozenset(map(RunState, states))
-        which = RunFilter(job_id, wanted, since, until)
-        runs: list[Run] = []
+        which = self._run_filter(job_id, states, since, until, node, attempt)
+        stores = self._stores_of_runs(jobstore)
+        return sum(store.count_runs(which) for store in stores)
+
+    def get_run(self, run_id: str, jobstore: str | None = None) -> Run | None:
+        """Return the run with this identifier, or None if it is not known, or not any more.
+
+        :param jobstore: alias of its store; None: look in all
+        """
+        for store in self._stores_of_runs(jobstore):
+            for run in store.get_runs(RunFilter(run_id=run_id), 1):
+                return run
+        return None
+
+    def wait_for_run(
+        self,
+        run_id: str,
+        timeout: float | None = None,
+        jobstore: str | None = None,
+    ) -> Run | None:
+        """Wait until a run has ended, wherever it runs, and return it; None if it is not kept.
+
+        It looks into the store again and again, so that it must not be called on the thread of an event loop.
+
+        :param timeout: for how many seconds to wait; None: without limit
+        :raises TimeoutError: if the run has not ended by then
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.01
+        while True:
+            run = self.get_run(run_id, jobstore)
+            if run is None or run.state.is_final:
+                return run
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"The run {run_id!r} of job {run.job_id!r} has not ended within {timeout} s: it is {run.state}"
+                )
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, MAX_LOOK_PAUSE)
+
+    def _stores_of_runs(self, jobstore: str | None) -> Iterator[NativeJobStore]:
+        """Return the stores that may have runs, what has ended here written to them."""
         for alias in self._matching_stores(jobstore):
             driver = self._engine.add(alias, self._lookup_jobstore(alias))
             driver.completions.flush()
-            store = driver.store
-            # Of several stores the latest runs of each are needed to know the latest of all.
-            runs.extend(store.get_runs(which, limit + offset))
-        runs.sort(key=lambda run: run.scheduled_time.timestamp(), reverse=True)
-        return runs[offset : offset + limit]
+            yield driver.store
+
+    def _run_filter(
+        self,
+        job_id: str | None,
+        states: Iterable[RunState | str] | RunState | str | None,
+        since: datetime | None,
+        until: datetime | None,
+        node: str | None,
+        attempt: int | None,
+    ) -> RunFilter:
+        if isinstance(states, str):
+            states = (states,)
+        wanted = None if states is None else frozenset(map(RunState, states))
+        since = convert_to_datetime(since, self.timezone, "since")
+        until = convert_to_datetime(until, self.timezone, "until")
+        return RunFilter(job_id, wanted, since, until, node=node, attempt=attempt)
 
     # Moving
 
@@ -363,3 +476,18 @@ class JobMethods(AddMethods):
     @abstractmethod
     def start(self, paused: bool = False) -> None:
         """Start to process jobs."""
+
+
+def _take_computed_from(job_id: str) -> StoredJob | None:
+    """Return the record that the change to be made was computed from; listeners to it make changes of their own."""
+    read = computed_from.get()
+    if read is None or read.job.id != job_id:
+        return None
+    computed_from.set(None)
+    return read
+
+
+def _too_busy(job_id: str) -> RuntimeError:
+    return RuntimeError(
+        f"Job {job_id!r} could not be changed: it was changed by somebody else {MAX_TRIES} times in a row"
+    )

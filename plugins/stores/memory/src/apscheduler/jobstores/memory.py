@@ -10,6 +10,8 @@ from typing import Any
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
     Claim,
     ClaimBatch,
     ClaimRequest,
@@ -39,14 +41,26 @@ _Item = tuple[float, str, int, _Entry]
 
 
 class MemoryJobStore(NativeJobStore):
-    """Keeps the job objects themselves, nothing is serialised: everything is forgotten at shutdown."""
+    """Keeps the job objects themselves, nothing is serialised: everything is forgotten at shutdown.
+
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit. Of all
+        jobs together it is 10,000
+    :raises ValueError: if these are not such numbers
+    """
 
     shareable = False  # other processes do not see this memory
     keeps_runs = False  # for the same reason
     performs_io = False
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
+    ) -> None:
         super().__init__()
+        self.limit_history(history_days, history_runs)
         self._entries: dict[str, _Entry] = {}
         # Ordered by (time, id); items that were replaced stay until they come up or are too many.
         self._heap: list[_Item] = []
@@ -220,9 +234,7 @@ class MemoryJobStore(NativeJobStore):
     def _carry_out(self, entry: _Entry, plan: Plan, request: ClaimRequest) -> Claim:
         """Move the job on and note its runs."""
         job = entry.job
-        claim = self._ledger.claim(
-            job, plan, request.identity, self._alias, request.now
-        )
+        claim = self._ledger.claim(job, plan, request, self._alias)
         if plan.next_run_time is None:
             self._forget(entry)
         else:

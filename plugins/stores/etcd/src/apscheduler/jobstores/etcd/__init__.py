@@ -9,7 +9,13 @@ from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+)
 from apscheduler.jobstores.etcd.claims import EtcdClaimPass
 from apscheduler.jobstores.etcd.connecting import (
     explain,
@@ -44,6 +50,8 @@ class EtcdJobStore(KeyJobStore):
     :param close_connection_on_exit: also close the connections of a client that was passed in
     :param pickle_protocol: the protocol to write the state of jobs with
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
     :param connect_args: arguments for ``Etcd3Client``, above all ``host`` and ``port``
     :raises ValueError: if the path cannot be used
     :raises TypeError: if the client is none of etcd3gw
@@ -62,9 +70,11 @@ class EtcdJobStore(KeyJobStore):
         pickle_protocol: int = pickle.DEFAULT_PROTOCOL,
         *,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
         **connect_args: Any,
     ):
-        super().__init__(pickle_protocol, serializer)
+        super().__init__(pickle_protocol, serializer, history_days, history_runs)
         check_path(path)
         self.path = path
         self.close_connection_on_exit = close_connection_on_exit

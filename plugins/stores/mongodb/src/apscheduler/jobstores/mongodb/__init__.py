@@ -25,7 +25,13 @@ from urllib.parse import urlsplit
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+)
 from apscheduler.jobstores.mongodb.archive import RunArchive
 from apscheduler.jobstores.mongodb.claims import ClaimPass
 from apscheduler.jobstores.mongodb.database import Database, check_client
@@ -51,6 +57,8 @@ class MongoDBJobStore(DocumentJobStore):
     :param client: a ``pymongo.MongoClient`` to use, or a reference to one; it stays open
     :param pickle_protocol: the protocol to write the state of jobs with
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
     :param connect_args: arguments for a client of its own, e.g. ``host``, which may be an address ``mongodb://…``
     :raises ValueError: if ``database`` or ``collection`` is empty, or writes are not to be acknowledged
     :raises TypeError: if ``client`` is one for asyncio, or not a client
@@ -70,9 +78,11 @@ class MongoDBJobStore(DocumentJobStore):
         pickle_protocol: int = pickle.HIGHEST_PROTOCOL,
         *,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
         **connect_args: Any,
     ):
-        super().__init__(pickle_protocol, serializer)
+        super().__init__(pickle_protocol, serializer, history_days, history_runs)
         if not database:
             raise ValueError('The "database" parameter must not be empty')
         if not collection:

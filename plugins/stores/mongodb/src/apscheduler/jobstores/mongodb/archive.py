@@ -20,6 +20,9 @@ from apscheduler.runs import Run, RunFilter, RunState
 # So many finished runs are deleted at a time.
 PRUNE_BATCH = 500
 
+# What runs are found by that is in their documents as it is.
+EQUAL = frozenset({"id", "node", "attempt"})
+
 LATEST_FIRST = [("scheduled_time", -1), ("_id", -1)]
 
 
@@ -37,8 +40,13 @@ class RunArchive:
         wanted = RunState if which.states is None else which.states
         states = sorted(state.value for state in wanted)
         query: Document = {"state": {"$in": states}}
-        if which.job_id is not None:
-            query["job_id"] = which.job_id
+        equal = {
+            "id": which.run_id,
+            "job_id": which.job_id,
+            "node": which.node,
+            "attempt": which.attempt,
+        }
+        query |= {name: value for name, value in equal.items() if value is not None}
         times = query.setdefault("scheduled_time", {})
         if which.since is not None:
             times["$gte"] = which.since.timestamp()
@@ -49,7 +57,8 @@ class RunArchive:
         # In this order: what ends meanwhile is in both.
         found = {run["id"]: run for run in self._find_open(query)}
         if not set(states).isdisjoint(FINAL):
-            finished = self._database.runs.find(query).sort(LATEST_FIRST)
+            ended = {"_id" if n == "id" else n: value for n, value in query.items()}
+            finished = self._database.runs.find(ended).sort(LATEST_FIRST)
             for run in finished.limit(offset + limit):
                 other = found.get(run["_id"])
                 if other is None or other["attempt"] <= run["attempt"]:
@@ -73,6 +82,7 @@ class RunArchive:
             for document in self._database.jobs.find(where, {RUNS: 1})
             for run in runs_of(document)
             if run["state"] in query["state"]["$in"]
+            and all(run.get(n) == query[n] for n in EQUAL & query.keys())
             and since <= run["scheduled_time"] < until
         ]
 

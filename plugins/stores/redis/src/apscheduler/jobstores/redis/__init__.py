@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisClusterException, RedisError
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+)
 from apscheduler.jobstores.redis import nodes, runs
 from apscheduler.jobstores.redis.claims import RedisClaimPass
 from apscheduler.jobstores.redis.connecting import (
@@ -59,6 +65,8 @@ class RedisJobStore(HashJobStore):
     :param url: where the server is: ``redis://``, ``rediss://`` or ``unix://``; what it says goes before other options
     :param client: a client to use instead, or a reference to one; it is not closed
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
     :param connect_args: more arguments for ``redis.Redis``
     :raises ValueError: if there is no database or key, or a client or URL that cannot be used
     """
@@ -78,9 +86,11 @@ class RedisJobStore(HashJobStore):
         url: str | None = None,
         client: Any = None,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
         **connect_args: Any,
     ):
-        super().__init__(pickle_protocol, serializer)
+        super().__init__(pickle_protocol, serializer, history_days, history_runs)
         if db is None:
             raise ValueError("'db' must be the number of a database, but is None")
         for name, value in (("jobs_key", jobs_key), ("run_times_key", run_times_key)):

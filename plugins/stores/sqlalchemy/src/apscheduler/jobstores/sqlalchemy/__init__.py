@@ -10,7 +10,13 @@ from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.exc import DBAPIError
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+)
 from apscheduler.jobstores.sqlalchemy.claims import LockingClaim
 from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.keeping import TableJobStore
@@ -45,6 +51,8 @@ class SQLAlchemyJobStore(TableJobStore):
     :param tableschema: the schema of the tables
     :param engine_options: more arguments for ``create_engine``, with ``url`` only
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
     :param shared: True: refuse to start where several schedulers cannot share the tables; False: do not try, and keep
         runs in memory; None: share them where that is possible
     :raises ValueError: if there is neither engine nor URL
@@ -67,9 +75,11 @@ class SQLAlchemyJobStore(TableJobStore):
         engine_options: Mapping[str, Any] | None = None,
         *,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
         shared: bool | None = None,
     ):
-        super().__init__(pickle_protocol, serializer)
+        super().__init__(pickle_protocol, serializer, history_days, history_runs)
         self._shared = shared
         if engine is not None:
             database = Database(maybe_ref(engine), owned=False)
@@ -232,6 +242,11 @@ class SQLAlchemyJobStore(TableJobStore):
         storage = self._storage
         with storage.runs_database.read() as connection:
             return storage.runs.get_runs(connection, which, limit, offset, self._alias)
+
+    def count_runs(self, which: RunFilter) -> int:
+        storage = self._storage
+        with storage.runs_database.read() as connection:
+            return storage.runs.count_runs(connection, which)
 
     def prune_runs(
         self, max_age: timedelta | None, max_per_job: int | None, now: datetime

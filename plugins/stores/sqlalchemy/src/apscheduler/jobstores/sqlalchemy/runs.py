@@ -208,23 +208,36 @@ class RunTable:
     ) -> list[Run]:
         """Return the runs that match, latest scheduled time first, of equal times the latest record first."""
         c = self.runs.c
-        wanted: list[ColumnElement[bool]] = []
-        if which.job_id is not None:
-            wanted.append(c.job_id == which.job_id)
+        query = (
+            select(*self.record)
+            .where(*self._wanted(which))
+            .order_by(c.scheduled_time.desc(), c.id.desc())
+            .limit(limit)
+            .offset(offset)
+        )
+        return [to_run(row, alias) for row in connection.execute(query)]
+
+    def count_runs(self, connection: Connection, which: RunFilter) -> int:
+        """Return how many runs match."""
+        query = select(func.count()).select_from(self.runs).where(*self._wanted(which))
+        return connection.execute(query).scalar_one()
+
+    def _wanted(self, which: RunFilter) -> list[ColumnElement[bool]]:
+        c = self.runs.c
+        equal = (
+            (c.id, which.run_id),
+            (c.job_id, which.job_id),
+            (c.node, which.node),
+            (c.attempt, which.attempt),
+        )
+        wanted = [column == value for column, value in equal if value is not None]
         if which.states is not None:
             wanted.append(c.state.in_(sorted(state.value for state in which.states)))
         if which.since is not None:
             wanted.append(c.scheduled_time >= datetime_to_utc_timestamp(which.since))
         if which.until is not None:
             wanted.append(c.scheduled_time < datetime_to_utc_timestamp(which.until))
-        query = (
-            select(*self.record)
-            .where(*wanted)
-            .order_by(c.scheduled_time.desc(), c.id.desc())
-            .limit(limit)
-            .offset(offset)
-        )
-        return [to_run(row, alias) for row in connection.execute(query)]
+        return wanted
 
     def find_prunable(
         self,

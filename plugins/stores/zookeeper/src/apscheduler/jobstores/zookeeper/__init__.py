@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import Claim, ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import (
+    HISTORY_DAYS,
+    HISTORY_RUNS,
+    Claim,
+    ClaimBatch,
+    ClaimRequest,
+)
 from apscheduler.jobstores.zookeeper import history
 from apscheduler.jobstores.zookeeper.claims import ZooKeeperClaimPass
 from apscheduler.jobstores.zookeeper.connecting import (
@@ -47,6 +53,8 @@ class ZooKeeperJobStore(NodeJobStore):
     :param close_connection_on_exit: also stop and close a client that was passed in
     :param pickle_protocol: the protocol to write the state of jobs with
     :param serializer: how jobs become bytes, if not by pickle; or a reference to that
+    :param history_days: for how long finished runs are kept; None: no limit
+    :param history_runs: how many finished runs are kept of each job that does not say; 0: none; None: no limit
     :param connect_args: arguments for ``KazooClient``, above all ``hosts``
     :raises ValueError: if the path is empty or the root
     """
@@ -64,9 +72,11 @@ class ZooKeeperJobStore(NodeJobStore):
         pickle_protocol: int = pickle.HIGHEST_PROTOCOL,
         *,
         serializer: Serializer | str | None = None,
+        history_days: float | None = HISTORY_DAYS,
+        history_runs: int | None = HISTORY_RUNS,
         **connect_args: Any,
     ):
-        super().__init__(pickle_protocol, serializer)
+        super().__init__(pickle_protocol, serializer, history_days, history_runs)
         if not path:
             raise ValueError('The "path" parameter must not be empty')
         self.path = "/" + path.strip("/")

@@ -60,6 +60,10 @@ def _may_match(archive: Archive, which: RunFilter) -> bool:
 def _matches(document: Document, which: RunFilter) -> bool:
     if which.states is not None and RunState(document["state"]) not in which.states:
         return False
+    wanted = {"id": which.run_id, "node": which.node, "attempt": which.attempt}
+    for name, value in wanted.items():
+        if value is not None and document.get(name) != value:
+            return False
     scheduled: float = document["scheduled_time"]
     if which.since is not None and scheduled < which.since.timestamp():
         return False

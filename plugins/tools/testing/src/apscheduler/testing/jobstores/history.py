@@ -70,6 +70,52 @@ class HistoryContract(JobStoreContract):
         assert seconds(job_id="unknown") == []
         assert seconds(states=frozenset()) == []
 
+    def test_runs_are_found_by_identifier_owner_and_attempt(
+        self, store: NativeJobStore
+    ) -> None:
+        self.finish_runs(store, "a", 2)
+        store.add_job(make_stored_job("b", T0 + 9 * SECOND))
+        me = Identity()
+        claim(store, me, T0 + 9 * SECOND)
+        latest, _, first = store.get_runs(EVERYTHING, 10)
+
+        def found(**which: Any) -> list[str]:
+            return [run.id for run in store.get_runs(RunFilter(**which), 10)]
+
+        assert found(run_id=latest.id) == [latest.id]
+        assert found(run_id=first.id) == [first.id]
+        assert found(run_id=first.id, job_id="b") == []
+        assert found(run_id="unknown") == []
+        assert found(node=me.node.id) == [latest.id]
+        assert first.id in found(node=first.node)
+        assert len(found(attempt=1)) == 3
+        assert found(attempt=2) == []
+
+    def test_runs_of_one_time_are_found_in_a_fixed_order(
+        self, store: NativeJobStore
+    ) -> None:
+        me = Identity()
+        for number in range(5):
+            store.add_job(make_stored_job(f"job-{number}", T0))
+        started = claim(store, me).claims
+        store.complete(
+            [done for each in started[1::2] for done in completions(each, me)]
+        )
+
+        pages = [store.get_runs(EVERYTHING, 2, offset) for offset in (0, 2, 4)]
+
+        ids = [run.id for page in pages for run in page]
+        assert ids == sorted(ids, reverse=True)
+        assert len(set(ids)) == 5
+
+    def test_runs_are_counted(self, store: NativeJobStore) -> None:
+        self.finish_runs(store, "a", 3)
+        self.finish_runs(store, "b", 2)
+
+        assert store.count_runs(EVERYTHING) == 5
+        assert store.count_runs(RunFilter(job_id="a", since=T0 + SECOND)) == 2
+        assert store.count_runs(RunFilter(states=frozenset([RunState.LOST]))) == 0
+
     def test_a_run_names_the_store_it_is_in(self, store: NativeJobStore) -> None:
         self.finish_runs(store, "a", 1)
 

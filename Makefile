@@ -44,7 +44,7 @@ lint: setup ## look for mistakes and layout
 	$(BIN)/ruff format --check
 
 types: setup ## check the types
-	MYPYPATH=$(subst $(SPACE),:,$(addsuffix /src,$(MEMBERS)) bench bench/workloads) $(BIN)/mypy
+	MYPYPATH=$(subst $(SPACE),:,$(addsuffix /src,$(MEMBERS)) bench bench/workloads tests) $(BIN)/mypy
 
 servers:
 	@scripts/servers

@@ -1,0 +1,99 @@
+"""Fault points: the places between two calls at which a process is killed."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from apscheduler.jobstores.contract import NativeJobStore
+
+#: Called with a word for what is about to be sent to the server.
+Reach = Callable[[str], None]
+#: Has a function called before each request of a client, in the thread that makes it.
+Watch = Callable[[Reach], None]
+
+# Whatever of a store reads or writes what is stored.
+CALLS = (
+    *("add_job", "update_job", "remove_job", "remove_all_jobs"),
+    *("lookup_job", "get_due_jobs", "get_next_run_time", "get_all_jobs"),
+    *("add_jobs", "read_job", "change_job", "discard_job", "keep_schedule"),
+    *("claim", "complete", "add_ready_run", "hand_back", "get_runs", "prune_runs"),
+    *("renew_lease", "drop_lease", "take_over", "get_job_records"),
+)
+
+
+class FaultPoints:
+    """Counts the fault points that are passed, and kills this process at one of them.
+
+    :param fatal: at which one, the first being 0; None: at none
+    :param by_request: whether requests are told apart, and what sends none does not count; otherwise only calls are
+    :ivar passed: what came after each
+    """
+
+    def __init__(self, fatal: int | None = None, by_request: bool = False):
+        self._fatal = fatal
+        self._by_request = by_request
+        self.passed: list[str] = []
+        self._is_armed = False
+        self._call = ""
+        self._thread = threading.get_ident()
+
+    def arm(self) -> None:
+        """Count from here on."""
+        self._is_armed = True
+
+    def disarm(self) -> None:
+        """Count no further."""
+        self._is_armed = False
+
+    def reach(self, name: str) -> None:
+        """Come to a fault point."""
+        if not self._is_armed:
+            return
+        if len(self.passed) == self._fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.passed.append(name)
+
+    def reach_request(self, name: str) -> None:
+        """Come to the point before something is sent to the server."""
+        # Other threads listen, or keep connections alive: they come when they come.
+        if threading.get_ident() != self._thread:
+            return
+        self.reach(f"{self._call}: {name}" if self._call else name)
+
+    def watch_calls(self, store: NativeJobStore) -> None:
+        """Make every call of a store a fault point."""
+        for name in CALLS:
+            setattr(store, name, self._watched(name, getattr(store, name)))
+
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._call or threading.get_ident() != self._thread:
+                return method(*args, **kwargs)
+            if not self._by_request:
+                self.reach(name)
+            self._call = name
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._call = ""
+
+        return call
+
+
+def watch_sockets(reach: Reach) -> None:
+    """Watch a client that is written in Python, and sends its requests in the thread that makes them."""
+
+    def watch(name: str) -> None:
+        send = getattr(socket.socket, name)
+
+        def watched(self: socket.socket, *args: Any) -> Any:
+            reach("request")
+            return send(self, *args)
+
+        setattr(socket.socket, name, watched)
+
+    for name in ("send", "sendall"):
+        watch(name)

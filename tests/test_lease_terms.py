@@ -1,8 +1,10 @@
 """A lease that was over and is renewed does not make good what was claimed before."""
 
 import logging
+import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from apscheduler import leases
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.leases import LeaseKeeper
 from apscheduler.nodes import LEASE_SECONDS, Identity
+from apscheduler.runs import RunState, current_run
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.threads import Threads
 
 
@@ -93,3 +97,65 @@ def test_a_claim_whose_answer_comes_after_its_lease_may_not_be_started(
 
     assert not lease.is_good(lease.granted(held_until))
     assert lease.is_good(later)
+
+
+started: list[datetime] = []
+others_believe_it_dead: Callable[[], None] = lambda: None
+all_started = threading.Event()
+
+
+def note_start() -> None:
+    run = current_run()
+    assert run is not None
+    started.append(run.scheduled_time)
+    others_believe_it_dead()
+    if len(started) == 3:
+        all_started.set()
+
+
+def test_runs_that_wait_while_the_lease_ends_are_handed_back_and_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = BackgroundScheduler(
+        {
+            "apscheduler.jobstores.default": {
+                "type": "sqlalchemy",
+                "url": f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+            },
+            "apscheduler.executors.default": {"type": "threadpool", "max_workers": 1},
+        }
+    )
+
+    def end_lease() -> None:
+        lease = scheduler._engine.drivers["default"].lease
+        assert lease is not None
+        if len(started) == 1:
+            lease.term += 1
+
+    started.clear()
+    all_started.clear()
+    monkeypatch.setattr(f"{__name__}.others_believe_it_dead", end_lease)
+    first = datetime.now(UTC) - timedelta(seconds=10)
+    scheduler.start(paused=True)
+    scheduler.add_job(
+        f"{__name__}:note_start",
+        "interval",
+        seconds=4,
+        start_date=first,
+        end_date=first + timedelta(seconds=9),
+        next_run_time=first,
+        coalesce=False,
+        misfire_grace_time=None,
+    )
+
+    scheduler.resume()
+    assert all_started.wait(30)
+    scheduler.shutdown()
+
+    assert sorted(started) == [first + timedelta(seconds=4) * i for i in range(3)]
+    assert caplog.text.count("is not started") == 2
+    scheduler.start(paused=True)
+    runs = scheduler.get_runs()
+    scheduler.shutdown()
+    assert [run.state for run in runs] == [RunState.SUCCEEDED] * 3
+    assert {run.attempt for run in runs} == {1}

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.completions import CompletionBuffer
@@ -89,7 +90,7 @@ class StoreDriver:
         self.is_removed = False
         # The thread that makes a pass while it is in the store, where it may hold locks.
         self.thread_in_store: int | None = None
-        # Runs that shutting down has kept from starting: handed back when the store is closed.
+        # Runs that were kept from starting: handed back by the next pass, or when the store is closed.
         self._unstarted: list[Claim] = []
         self._retry_store_at: datetime | None = None
         self._end_subscription: Callable[[], None] | None = None
@@ -244,6 +245,8 @@ class StoreDriver:
         """Claim and dispatch until nothing more is due, or nothing more can be started."""
         if self._compare_clocks():
             now = self.scheduler._clock.now()
+        if self._unstarted:
+            self._settle_accounts()
         self.housekeeper.keep(now)
         for _ in range(MAX_ROUNDS):
             limit = self.selection.look_for_capacity()
@@ -334,6 +337,10 @@ class StoreDriver:
         refused = []
         outcomes = self.engine.outcomes
         node, offset = self.engine.identity.node.id, self.scheduler._clock.offset()
+        may_start = None
+        if self.lease is not None:
+            # Asked again before each start: runs wait for a thread, or for each other, while the process is frozen.
+            may_start = partial(self.lease.is_good, self._term)
         for claim in claims:
             outcomes.announce(self.alias, claim, events)
             if not claim.run_times:
@@ -341,7 +348,7 @@ class StoreDriver:
             if not self._may_start():
                 refused.append(claim)
                 continue
-            self._expect(claim, node, offset)
+            self._expect(claim, node, offset, may_start)
             outcomes.submit(self.alias, claim, events)
         if refused:
             self.store.hand_back(refused)
@@ -352,12 +359,18 @@ class StoreDriver:
             return False
         return self.lease is None or self.lease.is_good(self._term)
 
-    def _expect(self, claim: Claim, node: str, offset: timedelta) -> None:
+    def _expect(
+        self,
+        claim: Claim,
+        node: str,
+        offset: timedelta,
+        may_start: Callable[[], bool] | None,
+    ) -> None:
         """Note the runs before they start: they may end before the executor returns."""
         times = claim.run_times
         again = claim.plan.next_run_time if type(claim.job) is Job else None
         times.clock_offset = offset
-        times.is_ready = claim.ready
+        times.is_ready, times.may_start = claim.ready, may_start
         for index, run_id in enumerate(times.run_ids):
             self._open[run_id] = _OpenRun(claim.job, times, times[index], node, again)
 
@@ -369,9 +382,11 @@ class StoreDriver:
         opened = self._open.pop(run_id, None) if run_id is not None else None
         if opened is None or run_id is None:
             return False  # told before, or by somebody who was not handed the run
-        if self._is_kept_from_starting(event):
+        if self._is_kept_from_starting(event, opened.run_times):
             self._unstarted.append(_claim_again(run_id, opened))
-            if not self.engine.stopping:
+            if not self.engine.is_ending:  # the next pass hands it back
+                self.scheduler.wakeup()
+            elif not self.engine.stopping:
                 # The program ends, and nobody closes the store.
                 self._settle_accounts()
             self._close_if_last()
@@ -404,14 +419,18 @@ class StoreDriver:
         limit = job.history
         return (self.store.history_runs if limit is None else limit) != 0
 
-    def _is_kept_from_starting(self, event: JobExecutionEvent) -> bool:
-        """Whether an executor gave the run up before it began, because the scheduler is being shut down."""
-        return (
-            event.code == EVENT_JOB_LOST
-            and event.started_at is None
-            and self.store.keeps_runs
-            and self.engine.is_ending
-        )
+    def _is_kept_from_starting(
+        self, event: JobExecutionEvent, run_times: RunTimes
+    ) -> bool:
+        """Whether an executor gave the run up before it began: at shutdown, or since others may have taken it over."""
+        if (
+            event.code != EVENT_JOB_LOST
+            or event.started_at is not None
+            or not self.store.keeps_runs
+        ):
+            return False
+        may_start = run_times.may_start
+        return self.engine.is_ending or (may_start is not None and not may_start())
 
     def _close_if_last(self) -> None:
         if self.is_closing and not self._open:

@@ -1,6 +1,6 @@
 """Runs: one execution of a job for one fire time, who owns it and how it ended."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -88,9 +88,14 @@ class RunTimes(list[datetime]):
     :ivar attempt: 1, or more when these runs are started again
     :ivar clock_offset: what to add to the system clock to get the scheduler's time
     :ivar is_ready: they did not come from the trigger, so that no grace time applies
+    :ivar may_start: whether the scheduler still has the right to start them; None: always. Worker processes, which
+        are not told, cannot ask
     """
 
-    __slots__ = ("attempt", "claim_id", "clock_offset", "is_ready", "run_ids")
+    __slots__ = (
+        *("attempt", "claim_id", "clock_offset"),
+        *("is_ready", "may_start", "run_ids"),
+    )
 
     def __init__(
         self,
@@ -107,6 +112,7 @@ class RunTimes(list[datetime]):
         self.attempt = attempt
         self.clock_offset = clock_offset
         self.is_ready = is_ready
+        self.may_start: Callable[[], bool] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.run_ids, self.claim_id, self.attempt, self.clock_offset)

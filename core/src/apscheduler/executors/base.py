@@ -247,8 +247,20 @@ class _RunReport:
         self.events = [] if events is None else events
         self.is_wrapped = get_hooks().has("apscheduler_wrap_call")
 
-    def is_missed(self, index: int, run_time: datetime) -> bool:
-        """Return whether the run is too late; then it is reported."""
+    def is_kept_from_starting(self, index: int, run_time: datetime) -> bool:
+        """Return whether the run must not start, or is too late to; then it is reported."""
+        may_start = getattr(self.run_times, "may_start", None)
+        if may_start is not None and not may_start():
+            self._add(EVENT_JOB_LOST, index, None)
+            self.logger.warning(
+                "A run of job %s is not started: this scheduler was out of action for so long that others may "
+                "have taken it over",
+                self.job,
+            )
+            return True
+        return self._is_missed(index, run_time)
+
+    def _is_missed(self, index: int, run_time: datetime) -> bool:
         grace_seconds = self.job.misfire_grace_time
         if grace_seconds is None or getattr(self.run_times, "is_ready", False):
             return False
@@ -352,7 +364,7 @@ def run_job(
     """
     report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
     for index, run_time in enumerate(run_times):
-        if report.is_missed(index, run_time):
+        if report.is_kept_from_starting(index, run_time):
             continue
         report.begin(index)
         retval = None
@@ -392,7 +404,7 @@ async def run_coroutine_job(
     """
     report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
     for index, run_time in enumerate(run_times):
-        if report.is_missed(index, run_time):
+        if report.is_kept_from_starting(index, run_time):
             continue
         report.begin(index)
         retval = None

@@ -150,7 +150,7 @@ class Books:
             blows = list(self._blows(entry["pid"]))
             was_taken = run_id in lost or taken.get(run_id) != entry["attempt"]
             if was_taken and any(blow < begin for blow in blows):
-                continue  # frozen within a series of runs that somebody else has taken over meanwhile
+                continue  # frozen after the last look at the lease, and taken over meanwhile
             stops = [blow for blow in blows if blow >= begin]
             yield begin, min([ends.get((run_id, entry["pid"]), FOREVER), *stops])
 

@@ -122,7 +122,8 @@ def test_a_job_that_is_there_is_only_replaced_on_demand() -> None:
     add("a", "--interval", "7m", "--replace")
 
     assert again.exit_code == 1
-    assert "conflicts with an existing job" in again.stderr
+    assert "There is a job" in again.stderr
+    assert "--replace" in again.stderr
     assert [job["trigger"] for job in ask("list")] == ["interval[0:07:00]"]
 
 

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "resign": "apscheduler.cli.resign:resign_command",
     "rewrite": "apscheduler.cli.rewrite:rewrite",
     "run": "apscheduler.cli.run:run",
+    "runs": "apscheduler.cli.runs:runs",
 }
 
 
@@ -88,6 +89,7 @@ def cli() -> None:
     \b
     apscheduler run jobs.ini                          run what a configuration says
     apscheduler jobs list --store sqlite:///jobs.db   look into a job store
+    apscheduler runs list --config jobs.ini           see what has run
     apscheduler next "0 9 * * mon-fri"                try a schedule
     apscheduler doctor --config jobs.ini              find out what is wrong
 

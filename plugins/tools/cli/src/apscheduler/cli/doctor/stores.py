@@ -185,7 +185,8 @@ def _examine_runs(
     if waiting:
         yield warning(
             subject,
-            f"{_count(len(waiting), 'run')} wait to be started, such as of job {waiting[0].job_id!r}",
+            f"{_count(len(waiting), 'run')} {'waits' if len(waiting) == 1 else 'wait'} to be started, such as of job "
+            f"{waiting[0].job_id!r}",
             "See whether a scheduler runs on this store",
         )
 

@@ -1,11 +1,13 @@
 """``apscheduler jobs add`` and ``reschedule``."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from apscheduler.cli.errors import explained
+from apscheduler.cli.errors import CommandError, explained
 from apscheduler.cli.jobs.changing import locate
 from apscheduler.cli.output import Output, output_options
 from apscheduler.cli.schedules import Schedule, schedule_options
@@ -17,6 +19,7 @@ from apscheduler.cli.sources import (
     source_options,
 )
 from apscheduler.job import Job
+from apscheduler.jobstores.base import ConflictingIdError
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
@@ -163,7 +166,7 @@ def add(
         given["next_run_time"] = None
     with source.open(jobstore) as client:
         trigger = schedule.make(client.timezone)
-        with explained("The job cannot be added"):
+        with explained("The job cannot be added"), _conflict_explained(job_id):
             job = client.add_job(
                 func,
                 trigger,
@@ -176,6 +179,16 @@ def add(
                 **given,
             )
         _tell(output, "added", job, client._now())
+
+
+@contextmanager
+def _conflict_explained(job_id: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ConflictingIdError as exc:
+        raise CommandError(
+            f"There is a job {job_id!r} already: choose another --id, or replace it with --replace"
+        ) from exc
 
 
 def _only(aliases: list[str]) -> str:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from apscheduler.cli.client import Client, open_client
 from apscheduler.cli.main import cli
-from apscheduler.cli.runs import MAX_LOOKED_AT, Past, Watch
+from apscheduler.cli.shared import Past
 from apscheduler.cli.sources import Source
+from apscheduler.cli.watching import MAX_LOOKED_AT, Watch
 from apscheduler.runs import Run, RunState
 
 for module in (
@@ -185,6 +187,23 @@ def test_digits_alone_are_a_date() -> None:
     assert Past().convert("20300131", None, None).year == 2030
 
 
+@pytest.mark.parametrize(("count", "text"), [(1, "1 run waits"), (2, "2 runs wait")])
+def test_the_doctor_tells_of_runs_that_nobody_starts(count: int, text: str) -> None:
+    with client() as opened:
+        job, store = (
+            opened._lookup_job("good", None)[0],
+            opened._native_store("default"),
+        )
+        for number in range(count):
+            run = Run(str(number), job.id, "default", RunState.READY, opened._now())
+            run.available_at = run.scheduled_time - timedelta(hours=1)
+            store.add_ready_run(job, run)
+
+    result = CliRunner().invoke(cli, ["doctor", "--store", STORE])
+
+    assert f"{text} to be started, such as of job 'good'" in result.stdout
+
+
 # Showing
 
 
@@ -241,7 +260,7 @@ def follow(
             raise KeyboardInterrupt
         left.pop(0)()
 
-    monkeypatch.setattr("apscheduler.cli.runs.wait", step)
+    monkeypatch.setattr("apscheduler.cli.watching.wait", step)
     result = invoke("list", "--follow", "--json", *arguments)
     assert result.exit_code == 0, result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -299,7 +318,7 @@ def test_following_ends_after_so_many_lines(
         waits.append(seconds)
         ready("bad")
 
-    monkeypatch.setattr("apscheduler.cli.runs.wait", step)
+    monkeypatch.setattr("apscheduler.cli.watching.wait", step)
     result = invoke("list", "-f", "--limit", "1", "--count", "3", "--interval", "5s")
 
     assert result.exit_code == 0

@@ -70,6 +70,20 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # not generic in click
             )
 
 
+class Past(Moment):
+    """A time as everywhere, where a bare span is one before now: ``2h``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time."""
+        if isinstance(value, str) and re.fullmatch(
+            r"\d[\d.dhms]*[dhms]", value.strip(), re.IGNORECASE
+        ):
+            value = f"-{value.strip()}"
+        return super().convert(value, param, ctx)
+
+
 def in_zone(time: datetime | None, zone: tzinfo) -> datetime | None:
     """Return a time that was given on the command line, with the zone if it has none."""
     return convert_to_datetime(time, zone, "time")

@@ -15,6 +15,7 @@ MEMBERS = [
     "plugins/executors/pool",
     "plugins/schedulers/blocking",
     "plugins/schedulers/background",
+    "plugins/triggers/cron",
     "plugins/triggers/date",
     "plugins/triggers/interval",
     "plugins/tools/testing",

@@ -169,11 +169,7 @@ class NativeJsonFileJobStore(SerializingJobStore):
                 plan = None if job is None else request.plan(job)
                 if job is None or plan is None:
                     continue
-                claims.append(
-                    self._ledger.claim(
-                        job, plan, request.identity, self._alias, request.now
-                    )
-                )
+                claims.append(self._ledger.claim(job, plan, request, self._alias))
                 job.next_run_time = plan.next_run_time
                 if plan.next_run_time is None:
                     over.append(job_id)

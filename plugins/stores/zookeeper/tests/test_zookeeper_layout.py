@@ -129,11 +129,12 @@ def test_a_job_is_written_as_3x_does_it(
 def test_every_protocol_of_pickle_is_read(
     store: ZooKeeperJobStore, client: Any, path: str
 ) -> None:
-    job = make_stored_job("a", T0)
-    document = {"next_run_time": T0.timestamp(), "job_state": job.__getstate__()}
-    reordered = {"job_state": job.__getstate__(), "next_run_time": T0.timestamp()}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        state = make_stored_job(str(protocol), T0).__getstate__()
+        document = {"next_run_time": T0.timestamp(), "job_state": state}
         client.create(f"{path}/{protocol}", pickle.dumps(document, protocol))
+    state = make_stored_job("x", T0).__getstate__()
+    reordered = {"job_state": state, "next_run_time": T0.timestamp()}
     client.create(f"{path}/x", pickle.dumps(reordered))
 
     assert len(store.get_due_jobs(T0)) == pickle.HIGHEST_PROTOCOL + 2

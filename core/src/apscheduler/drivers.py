@@ -26,6 +26,7 @@ from apscheduler.jobstores.contract import (
     ClaimBatch,
     ClaimRequest,
     NativeJobStore,
+    keeps_history,
 )
 from apscheduler.leases import NEVER, LeaseKeeper
 from apscheduler.runs import Completion, Plan, RunState, RunTimes
@@ -337,27 +338,23 @@ class StoreDriver:
         refused = []
         outcomes = self.engine.outcomes
         node, offset = self.engine.identity.node.id, self.scheduler._clock.offset()
-        may_start = None
-        if self.lease is not None:
-            # Asked again before each start: runs wait for a thread, or for each other, while the process is frozen.
-            may_start = partial(self.lease.is_good, self._term)
+        # Asked again before each start: runs wait for a thread, or for each other, while the process is frozen.
+        is_leased = partial(self.lease.is_good, self._term) if self.lease else None
         for claim in claims:
             outcomes.announce(self.alias, claim, events)
             if not claim.run_times:
                 continue
-            if not self._may_start():
+            if self._is_closing_down() or (is_leased and not is_leased()):
                 refused.append(claim)
                 continue
-            self._expect(claim, node, offset, may_start)
+            self._expect(claim, node, offset, is_leased)
             outcomes.submit(self.alias, claim, events)
         if refused:
             self.store.hand_back(refused)
 
-    def _may_start(self) -> bool:
+    def _is_closing_down(self) -> bool:
         # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
-        if (self.engine.stopping or self.is_removed) and self.store.keeps_runs:
-            return False
-        return self.lease is None or self.lease.is_good(self._term)
+        return (self.engine.stopping or self.is_removed) and self.store.keeps_runs
 
     def _expect(
         self,
@@ -416,8 +413,7 @@ class StoreDriver:
         return True
 
     def _keeps_history_of(self, job: Job) -> bool:
-        limit = job.history
-        return (self.store.history_runs if limit is None else limit) != 0
+        return keeps_history(job, self.store.history_runs != 0)
 
     def _is_kept_from_starting(
         self, event: JobExecutionEvent, run_times: RunTimes

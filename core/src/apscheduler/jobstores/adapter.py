@@ -14,8 +14,8 @@ from apscheduler.jobstores.contract import (
     NativeJobStore,
     StoredJob,
 )
-from apscheduler.jobstores.ledger import RunLedger
-from apscheduler.runs import Completion, Plan, Run, RunFilter
+from apscheduler.jobstores.ledger import LedgerJobStore, RunLedger
+from apscheduler.runs import Plan
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
@@ -54,7 +54,7 @@ def _is_overridden(store: NativeJobStore) -> bool:
     return any(name in vars(cls) for cls in derived for name in LEGACY_METHODS)
 
 
-class LegacyStoreAdapter(NativeJobStore):
+class LegacyStoreAdapter(LedgerJobStore):
     """Makes a store of APScheduler 3 answer to the native contract, for one scheduler.
 
     Such a store needs no locking of its own: every call is made with the lock of this adapter held.
@@ -65,7 +65,7 @@ class LegacyStoreAdapter(NativeJobStore):
 
     def __init__(self, store: BaseJobStore):
         self.store = store
-        self._lock: Any = threading.RLock()
+        self._lock = threading.RLock()
         self._ledger = RunLedger()
         # By job: what a change is compared with. Entries are made when a job is read, and go when it is written.
         self._tokens: dict[str, int] = {}
@@ -241,28 +241,6 @@ class LegacyStoreAdapter(NativeJobStore):
             times = [time for time in later if time is not None and time > now]
             next_run_time = _earliest(*times, now + IDLE_RETRY)
         return _earliest(next_run_time, ready_time)
-
-    def complete(self, completions: Sequence[Completion]) -> None:
-        with self._lock:
-            self._ledger.complete(completions)
-
-    def add_ready_run(self, job: "Job", run: Run) -> None:
-        with self._lock:
-            self._ledger.add_ready(job, run)
-
-    def hand_back(self, claims: Sequence[Claim]) -> None:
-        with self._lock:
-            self._ledger.hand_back(claims, self._alias)
-
-    def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
-        with self._lock:
-            return self._ledger.get_runs(which, limit, offset, self._alias)
-
-    def prune_runs(
-        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
-    ) -> int:
-        with self._lock:
-            return self._ledger.prune(max_age, max_per_job, now)
 
     def __repr__(self) -> str:
         return repr(self.store)

@@ -85,7 +85,7 @@ class ClaimRequest:
 
     def keeps_history_of(self, job: "Job") -> bool:
         """Return whether fire times of this job that do not run are to be recorded."""
-        return self.keeps_history if job.history is None else job.history != 0
+        return keeps_history(job, self.keeps_history)
 
 
 @dataclass(slots=True)
@@ -287,6 +287,14 @@ class NativeJobStore(BaseJobStore):
     def is_unreachable(self, exc: BaseException) -> bool:
         """Return whether an error says that the server did not answer, so that trying again later may help."""
         return isinstance(exc, (ConnectionError, TimeoutError))
+
+
+def keeps_history(job: "Job", by_default: bool) -> bool:
+    """Return whether finished runs of this job are kept.
+
+    :param by_default: whether they are of jobs that do not say
+    """
+    return by_default if job.history is None else job.history != 0
 
 
 def _is_number(value: object, kind: type) -> bool:

@@ -1,14 +1,19 @@
 """Runs kept in memory, for stores that have no place of their own for them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from apscheduler.jobstores.contract import Claim, ClaimRequest, idle_runs
+from apscheduler.jobstores.contract import (
+    Claim,
+    ClaimRequest,
+    NativeJobStore,
+    idle_runs,
+)
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
@@ -222,6 +227,39 @@ def finished_run(
         exception=completion.exception,
         traceback=completion.traceback,
     )
+
+
+class LedgerJobStore(NativeJobStore):
+    """What stores that keep their runs in a ledger do about runs.
+
+    :ivar _ledger: the ledger
+    :ivar _lock: protects it, as whatever else the store keeps in memory
+    """
+
+    _ledger: RunLedger
+    _lock: Any
+
+    def complete(self, completions: Sequence[Completion]) -> None:
+        with self._lock:
+            self._ledger.complete(completions)
+
+    def add_ready_run(self, job: "Job", run: Run) -> None:
+        with self._lock:
+            self._ledger.add_ready(job, run)
+
+    def hand_back(self, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            self._ledger.hand_back(claims, self._alias)
+
+    def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
+        with self._lock:
+            return self._ledger.get_runs(which, limit, offset, self._alias)
+
+    def prune_runs(
+        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
+    ) -> int:
+        with self._lock:
+            return self._ledger.prune(max_age, max_per_job, now)
 
 
 def matches(run: Run, which: RunFilter) -> bool:

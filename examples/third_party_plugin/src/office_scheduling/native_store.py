@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +23,8 @@ from apscheduler.jobstores.contract import (
     JobRecord,
     StoredJob,
 )
-from apscheduler.jobstores.ledger import RunLedger
+from apscheduler.jobstores.ledger import LedgerJobStore, RunLedger
 from apscheduler.jobstores.serializing import SerializingJobStore, distinct_ids
-from apscheduler.runs import Completion, Run, RunFilter
 from apscheduler.schedulers.base import BaseScheduler
 from office_scheduling.json_store import write_file
 
@@ -43,7 +42,7 @@ class Record(NamedTuple):
         return self.data_number, self.time_number
 
 
-class NativeJsonFileJobStore(SerializingJobStore):
+class NativeJsonFileJobStore(LedgerJobStore, SerializingJobStore):
     """Keeps jobs in a JSON file and their runs in memory."""
 
     shareable = False  # other processes would overwrite the file
@@ -190,28 +189,6 @@ class NativeJsonFileJobStore(SerializingJobStore):
         ready = self._ledger.next_available(now)
         next_time = min([*times, *([ready] if ready else [])], default=None)
         return ClaimBatch(claims, next_time, more, self._ledger.has_waiting)
-
-    def complete(self, completions: Sequence[Completion]) -> None:
-        with self._lock:
-            self._ledger.complete(completions)
-
-    def add_ready_run(self, job: Job, run: Run) -> None:
-        with self._lock:
-            self._ledger.add_ready(job, run)
-
-    def hand_back(self, claims: Sequence[Claim]) -> None:
-        with self._lock:
-            self._ledger.hand_back(claims, self._alias)
-
-    def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
-        with self._lock:
-            return self._ledger.get_runs(which, limit, offset, self._alias)
-
-    def prune_runs(
-        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
-    ) -> int:
-        with self._lock:
-            return self._ledger.prune(max_age, max_per_job, now)
 
     # The file
 

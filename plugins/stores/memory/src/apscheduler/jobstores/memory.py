@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
@@ -15,11 +15,10 @@ from apscheduler.jobstores.contract import (
     Claim,
     ClaimBatch,
     ClaimRequest,
-    NativeJobStore,
     StoredJob,
 )
-from apscheduler.jobstores.ledger import RunLedger
-from apscheduler.runs import Completion, Plan, Run, RunFilter
+from apscheduler.jobstores.ledger import LedgerJobStore, RunLedger
+from apscheduler.runs import Plan
 
 # Below this many a heap is not worth tidying.
 MIN_STALE = 64
@@ -40,7 +39,7 @@ class _Entry:
 _Item = tuple[float, str, int, _Entry]
 
 
-class MemoryJobStore(NativeJobStore):
+class MemoryJobStore(LedgerJobStore):
     """Keeps the job objects themselves, nothing is serialised: everything is forgotten at shutdown.
 
     :param history_days: for how long finished runs are kept; None: no limit
@@ -208,28 +207,6 @@ class MemoryJobStore(NativeJobStore):
                 for item in left:
                     heappush(self._heap, item)
         return ClaimBatch(claims, next_run_time, more, ledger.has_waiting)
-
-    def complete(self, completions: Sequence[Completion]) -> None:
-        with self._lock:
-            self._ledger.complete(completions)
-
-    def add_ready_run(self, job: Job, run: Run) -> None:
-        with self._lock:
-            self._ledger.add_ready(job, run)
-
-    def hand_back(self, claims: Sequence[Claim]) -> None:
-        with self._lock:
-            self._ledger.hand_back(claims, self._alias)
-
-    def get_runs(self, which: RunFilter, limit: int, offset: int = 0) -> list[Run]:
-        with self._lock:
-            return self._ledger.get_runs(which, limit, offset, self._alias)
-
-    def prune_runs(
-        self, max_age: timedelta | None, max_per_job: int | None, now: datetime
-    ) -> int:
-        with self._lock:
-            return self._ledger.prune(max_age, max_per_job, now)
 
     def _carry_out(self, entry: _Entry, plan: Plan, request: ClaimRequest) -> Claim:
         """Move the job on and note its runs."""

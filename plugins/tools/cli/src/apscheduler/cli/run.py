@@ -10,16 +10,13 @@ from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
 
-import apscheduler
 from apscheduler.cli.errors import ConfigurationFailure
-from apscheduler.cli.reporter import Reporter
+from apscheduler.cli.reporters import Reporter, create_reporter
 from apscheduler.cli.shared import (
     IMPORT_HELP,
     LOG_LEVELS,
     Duration,
-    format_seconds,
     set_up_logging,
 )
 from apscheduler.cli.sources import Source, file_or_source_options
@@ -50,9 +47,14 @@ ELSEWHERE = frozenset(
 
     Runs that are going on are then finished; a second signal aborts them. {IMPORT_HELP}
 
+    At a terminal it shows what comes next, what is running and what has happened lately; elsewhere, and with --plain,
+    it writes a line for each happening. With --json each line is a JSON object, and what the jobs print goes to
+    standard error.
+
     \b
     apscheduler run jobs.ini
-    apscheduler run jobs.ini --for 30s
+    apscheduler run jobs.ini --for 30s --plain
+    apscheduler run jobs.ini --json
     apscheduler run --store postgresql://localhost/jobs
 
     Exit codes: 0 stopped as asked, 1 the scheduler could not start or go on, 2 CONFIG or the command line is wrong,
@@ -66,6 +68,8 @@ ELSEWHERE = frozenset(
     metavar="DURATION",
     help="Stop after this time: 10s, 5m, 1h30m, 2d.",
 )
+@click.option("--plain", is_flag=True, help="Write lines, also at a terminal.")
+@click.option("--json", "is_json", is_flag=True, help="Write a JSON object per line.")
 @click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
@@ -73,15 +77,20 @@ ELSEWHERE = frozenset(
     show_default=True,
     help="Which log records to write to standard error.",
 )
-def run(source: Source, seconds: float | None, log_level: str) -> None:
+def run(
+    source: Source, seconds: float | None, plain: bool, is_json: bool, log_level: str
+) -> None:
     """Run a configuration."""
+    if plain and is_json:
+        raise click.UsageError("Give either --plain or --json, not both")
     set_up_logging(log_level)
     source.make_importable()
     try:
         scheduler = create_scheduler(source.config, default_type="blocking")
     except ConfigurationError as exc:
         raise ConfigurationFailure(exc) from exc
-    raise SystemExit(Runner(scheduler, str(source), seconds).run())
+    reporter = create_reporter(scheduler, is_json, plain)
+    raise SystemExit(Runner(scheduler, str(source), seconds, reporter).run())
 
 
 class Runner:
@@ -90,11 +99,17 @@ class Runner:
     :param seconds: how long; None: until there is a signal
     """
 
-    def __init__(self, scheduler: BaseScheduler, config: str, seconds: float | None):
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        config: str,
+        seconds: float | None,
+        reporter: Reporter,
+    ):
         self._scheduler = scheduler
         self._config = config
         self._seconds = seconds
-        self._reporter = Reporter(scheduler, Console())
+        self._reporter = reporter
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._signals: list[int] = []
@@ -111,15 +126,7 @@ class Runner:
                 f"The scheduler {name!r} belongs into a program with a loop of its own and cannot be run by this "
                 "command; leave out [apscheduler.scheduler], or choose blocking, background or asyncio"
             )
-        zone = self._scheduler.timezone
-        self._reporter.say(
-            f"APScheduler {apscheduler.__version__} runs {self._config}, times are in {zone}. "
-            + (
-                f"It stops after {format_seconds(self._seconds)}."
-                if self._seconds is not None
-                else "Stop it with Ctrl+C."
-            )
-        )
+        self._reporter.begin(self._config, self._seconds)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle_signal)
         self._scheduler.add_listener(
@@ -173,6 +180,7 @@ class Runner:
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
         if len(self._signals) > 1:
+            self._reporter.abandon()
             for child in multiprocessing.active_children():
                 child.kill()
             os._exit(128 + number)
@@ -183,13 +191,7 @@ class Runner:
         self._stop.wait(self._seconds)
         if self._ended.is_set():
             return
-        explain = threading.Timer(
-            EXPLAIN_SECONDS,
-            self._reporter.say,
-            [
-                "Stopping when the runs that are going on have ended; press Ctrl+C (again) to abort them."
-            ],
-        )
+        explain = threading.Timer(EXPLAIN_SECONDS, self._reporter.explain_stopping)
         explain.start()
         # With True, a scheduler on an event loop would cancel coroutines: there they cannot be waited for.
         self._scheduler.shutdown(LONG if self._modules & ON_ASYNCIO else True)

@@ -1,20 +1,15 @@
-"""Tells on standard output what a scheduler does, one plain line per happening, in a thread of its own."""
+"""One plain line per happening."""
 
-import logging
-import queue
-import threading
-from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+import apscheduler
+from apscheduler.cli.reporters.base import Reporter
 from apscheduler.cli.shared import format_seconds, format_time
 from apscheduler.events import (
-    EVENT_ALL,
-    EVENT_EXECUTOR_ADDED,
     EVENT_JOB_ADDED,
     EVENT_JOB_COALESCED,
     EVENT_JOB_ERROR,
@@ -25,7 +20,6 @@ from apscheduler.events import (
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
     EVENT_JOB_UNAVAILABLE,
-    EVENT_JOBSTORE_ADDED,
     EVENT_JOBSTORE_FAILED,
     EVENT_JOBSTORE_RECOVERED,
     EVENT_SCHEDULER_STARTED,
@@ -35,9 +29,7 @@ from apscheduler.events import (
 from apscheduler.job import Job
 from apscheduler.schedulers.base import BaseScheduler
 
-logger = logging.getLogger("apscheduler.cli")
-
-MUTE = EVENT_EXECUTOR_ADDED | EVENT_JOBSTORE_ADDED
+STOPPING = "Stopping when the runs that are going on have ended; press Ctrl+C (again) to abort them."
 
 # The beginning lists no more jobs than this.
 MAX_LISTED = 20
@@ -64,66 +56,40 @@ WORDS = {
 CHANGES = {EVENT_JOB_ADDED: "new", EVENT_JOB_MODIFIED: "changed"}
 
 
-class Reporter:
-    """Listens to a scheduler and prints.
+class LineReporter(Reporter):
+    """Prints a line for everything that is worth one.
 
-    :param scheduler: before it is started
     :param console: where to print; colours are its business
     """
 
     def __init__(self, scheduler: BaseScheduler, console: Console):
-        self._counts: Counter[int] = Counter()
-        self._scheduler = scheduler
+        super().__init__(scheduler)
         self._console = console
         self._started = False
         self._news: dict[tuple[str | None, str], str] = {}
         self._labels: dict[tuple[str | None, str], str] = {}
         self._width = 8
-        # Listeners must be quick, and signal handlers may do next to nothing: they leave it to the thread.
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._print_all, name="apscheduler output", daemon=True
+
+    def _write_beginning(self, config: str, seconds: float | None) -> None:
+        zone = self._scheduler.timezone
+        self._write(
+            f"APScheduler {apscheduler.__version__} runs {config}, times are in {zone}. "
+            + (
+                f"It stops after {format_seconds(seconds)}."
+                if seconds is not None
+                else "Stop it with Ctrl+C."
+            )
         )
-        scheduler.add_listener(self._take, EVENT_ALL & ~MUTE)
-        self._thread.start()
 
-    def say(self, text: str, style: str = "") -> None:
-        """Print a line of text; callable from anywhere, also from a signal handler."""
-        self._queue.put(lambda: self._write(text, style))
-
-    def summarise(self) -> None:
-        """Print how many runs there were, of all that has happened so far."""
-        self._queue.put(self._write_summary)
+    def _write_stopping(self) -> None:
+        self._write(STOPPING)
 
     def _write_summary(self) -> None:
-        failed = self._counts[EVENT_JOB_ERROR] + self._counts[EVENT_JOB_LOST]
-        ran = self._counts[EVENT_JOB_EXECUTED] + failed
-        text = f"Stopped after {ran} run{'' if ran == 1 else 's'}"
-        self._write(f"{text}, {failed} of them failed." if failed else f"{text}.")
-
-    def close(self) -> None:
-        """Print what is left, and end."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _take(self, event: Any) -> None:
-        self._queue.put(lambda: self._report(event))
-
-    def _print_all(self) -> None:
-        while (write := self._queue.get()) is not None:
-            try:
-                write()
-            except OSError:  # nobody reads any more
-                return
-            except Exception:  # such as a store that does not answer
-                logger.exception("Cannot tell what happened")
+        self._write(summary_of(self))
 
     def _write(self, text: str | Text, style: str = "") -> None:
         line = Text(text, style) if isinstance(text, str) else text
         self._console.print(line, soft_wrap=True, highlight=False)
-
-    def _now(self) -> datetime:
-        return datetime.now(UTC).astimezone(self._scheduler.timezone)
 
     def _local(self, time: datetime) -> str:
         return format_time(time.astimezone(self._scheduler.timezone), self._now())
@@ -155,7 +121,6 @@ class Reporter:
         self._line(event.alias, "store fails", "bold red", details)
 
     def _report_job(self, event: JobEvent) -> None:
-        self._counts[event.code] += 1
         word, style = WORDS[event.code]
         job = self._find(event)
         details = self._describe(event)
@@ -270,3 +235,10 @@ def label_of(job: Job) -> str:
     """Return what to call a job: its id, unless that is a random one; then its name."""
     is_random = len(job.id) == 32 and all(c in "0123456789abcdef" for c in job.id)
     return job.name if is_random else job.id
+
+
+def summary_of(reporter: Reporter) -> str:
+    """Return how many runs there were."""
+    ran, failed = reporter.ran, reporter.failed
+    text = f"Stopped after {ran} run{'' if ran == 1 else 's'}"
+    return f"{text}, {failed} of them failed." if failed else f"{text}."

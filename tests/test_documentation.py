@@ -1,6 +1,7 @@
 """The documentation leaves nothing out that exists, and names nothing that does not."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -105,6 +106,14 @@ def test_every_plugin_has_a_page_with_the_usual_headings(plugin: str) -> None:
     text = INCLUDE.sub(lambda match: include(path, match), path.read_text("utf-8"))
 
     assert headings_in(text, 2) == PLUGIN_HEADINGS
+
+
+def test_the_reference_of_the_command_line_is_what_the_commands_say() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "document-commands"))
+
+    assert script["PAGE"].read_text("utf-8") == script["describe_all"](), (
+        "write the page anew: .venv/bin/python scripts/document-commands"
+    )
 
 
 HOOKS = sorted(name for name in vars(Specifications) if name.startswith("apscheduler"))

@@ -36,9 +36,10 @@ def test_the_commands_of_the_page_run_one_after_the_other() -> None:
 
 
 def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Give the path of every command that is no group."""
-    if not isinstance(command, click.Group):
+    """Give the path of every command; of a group, that of itself and those below."""
+    if path:
         yield path
+    if not isinstance(command, click.Group):
         return
     context = click.Context(command)
     for name in command.list_commands(context):
@@ -61,13 +62,13 @@ def test_every_command_has_a_help_text_with_examples_that_can_be_parsed(
     assert examples
     for example in examples:
         command: click.Command = cli
-        for name in path:
-            assert isinstance(command, click.Group)
+        name, *words = shlex.split(example)
+        while isinstance(command, click.Group):
+            name = words.pop(0)
             found = command.get_command(click.Context(command), name)
             assert found is not None
             command = found
-        words = shlex.split(example)[1 + len(path) :]
-        command.make_context(path[-1], words)
+        command.make_context(name, words)
 
 
 def test_the_first_help_text_names_every_command() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from itertools import count
 
@@ -36,6 +37,18 @@ class Node:
         except OSError:  # it is there and belongs to somebody else
             return False
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a store keeps of a node that owns runs: until when it counts as alive."""
+
+    node: Node
+    expires_at: datetime
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether the node is dead: it has not renewed the lease, or its process is gone."""
+        return self.expires_at < now or self.node.is_gone()
 
 
 class Identity:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import NEW_OPTIONS
 from apscheduler.jobstores.base import BaseJobStore
-from apscheduler.nodes import Identity, Node
+from apscheduler.nodes import Identity, Lease, Node
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
@@ -260,6 +260,10 @@ class NativeJobStore(BaseJobStore):
 
     def drop_lease(self, node: Node) -> None:
         """Let the other schedulers know that this one has ended and owns nothing."""
+
+    def read_leases(self) -> list[Lease]:
+        """Return the leases that there are, also those that are over and from whose nodes nobody has taken over yet."""
+        return []
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         """Take the open runs of schedulers that are dead: their lease is over or their process is gone.

@@ -29,7 +29,7 @@ from apscheduler.jobstores.etcd.keeping import KeyJobStore
 from apscheduler.jobstores.etcd.mirror import check_path
 from apscheduler.jobstores.etcd.runs import Runs
 from apscheduler.jobstores.etcd.storage import Storage
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter
 from apscheduler.serializers import Serializer
 
@@ -162,6 +162,9 @@ class EtcdJobStore(KeyJobStore):
 
     def drop_lease(self, node: Node) -> None:
         self._runs.drop(node)
+
+    def read_leases(self) -> list[Lease]:
+        return self._runs.read_leases()
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         return self._runs.take_over(node, now, self._alias)

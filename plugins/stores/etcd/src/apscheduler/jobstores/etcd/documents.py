@@ -7,12 +7,12 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.jobstores.contract import Claim
 from apscheduler.jobstores.history import decode_run, encode_run, options_of
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunState
 from apscheduler.serializers import PickleSerializer, Serializer
 from apscheduler.util import utc_timestamp_to_datetime
@@ -186,13 +186,12 @@ def lease_text(node: Node, expires_at: datetime) -> str:
     return f"{microseconds:020d} {json.dumps([node.host, node.boot, node.pid])}"
 
 
-def is_over(node_id: str, lease: str, now: datetime) -> bool:
-    """Return whether a lease is over, or the process that it belongs to is gone."""
-    microseconds, _, rest = lease.partition(" ")
+def to_lease(node_id: str, text: str) -> Lease:
+    """Return the lease of a node from what is kept of it."""
+    microseconds, _, rest = text.partition(" ")
     host, boot, pid = json.loads(rest)
-    if int(microseconds) < round(now.timestamp() * 1e6):
-        return True
-    return Node(node_id, host, boot, pid).is_gone()
+    expires_at = datetime.fromtimestamp(int(microseconds) / 1e6, UTC)
+    return Lease(Node(node_id, host, boot, pid), expires_at)
 
 
 def sortable(timestamp: float) -> str:

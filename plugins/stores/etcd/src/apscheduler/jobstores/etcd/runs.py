@@ -17,13 +17,13 @@ from apscheduler.jobstores.etcd.documents import (
     ended_row,
     extra_in,
     finish,
-    is_over,
     lease_text,
     options_in,
     pack,
     ready_document,
     ready_runs,
     running_run,
+    to_lease,
     unpack,
 )
 from apscheduler.jobstores.etcd.ended import Ended
@@ -42,7 +42,7 @@ from apscheduler.jobstores.etcd.mirror import Change, Entry, OpenEntry
 from apscheduler.jobstores.etcd.storage import GROUP_BYTES, GROUP_SIZE, Storage
 from apscheduler.jobstores.history import end_or_retry, options_of
 from apscheduler.jobstores.ledger import matches
-from apscheduler.nodes import LEASE_SECONDS, Node
+from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 
 # A change is tried anew when somebody else was faster; so often in a row is no coincidence.
@@ -248,6 +248,16 @@ class Runs:
         key = f"{self._storage.keys.nodes}{node.id}"
         self._storage.commit((), [Change(key, None)], is_news=False)
 
+    def read_leases(self) -> list[Lease]:
+        """Return all leases."""
+        prefix = self._storage.keys.nodes
+        reading = either((), [read(prefix, end_of(prefix))])
+        (found,) = self._storage.gateway.transact(reading).parts
+        return [
+            to_lease(each.key.removeprefix(prefix), each.value.decode())
+            for each in key_values(found)
+        ]
+
     def take_over(self, me: Node, now: datetime, alias: str | None) -> list[Run]:
         """Make the runs of dead nodes ready or lost, and return them."""
         mirror = self._storage.mirror
@@ -259,7 +269,7 @@ class Runs:
             self._give_lease(node_id, now)
         taken: list[Run] = []
         for node_id, lease in leases.items():
-            if node_id == me.id or not is_over(node_id, lease.value, now):
+            if node_id == me.id or not to_lease(node_id, lease.value).is_over(now):
                 continue
             taken += self._bury(node_id, lease, entries, now, alias)
         return sorted(taken, key=lambda run: (run.scheduled_time, run.id))

@@ -38,7 +38,7 @@ from apscheduler.jobstores.mongodb.database import Database, check_client
 from apscheduler.jobstores.mongodb.keeping import DocumentJobStore
 from apscheduler.jobstores.mongodb.nodes import NodeDocuments
 from apscheduler.jobstores.mongodb.runs import RunDocuments
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter
 from apscheduler.serializers import Serializer
 from apscheduler.util import maybe_ref, utc_timestamp_to_datetime
@@ -169,6 +169,9 @@ class MongoDBJobStore(DocumentJobStore):
 
     def drop_lease(self, node: Node) -> None:
         self._nodes.drop(node)
+
+    def read_leases(self) -> list[Lease]:
+        return self._nodes.read()
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         return self._nodes.take_over(node, now, self._alias)

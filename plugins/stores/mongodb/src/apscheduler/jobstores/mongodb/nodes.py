@@ -5,7 +5,7 @@ between, their owner has no lease: it is given one, which is over 20 seconds lat
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
@@ -21,7 +21,7 @@ from apscheduler.jobstores.mongodb.documents import (
     to_run,
 )
 from apscheduler.jobstores.mongodb.runs import RunDocuments
-from apscheduler.nodes import LEASE_SECONDS, Node
+from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Run
 
 
@@ -45,11 +45,15 @@ class NodeDocuments:
         """Forget a lease."""
         again(lambda _: self._database.nodes.delete_one({"_id": node.id}))
 
+    def read(self) -> list[Lease]:
+        """Return all leases."""
+        return [_to_lease(document) for document in self._database.nodes.find()]
+
     def take_over(self, me: Node, now: datetime, alias: str | None) -> list[Run]:
         """Make the runs of dead nodes ready or lost, and return them."""
         alive, buried = [me.id], set()
         for lease in list(self._database.nodes.find({"_id": {"$ne": me.id}})):
-            if not _is_over(lease, now):
+            if not _to_lease(lease).is_over(now):
                 alive.append(lease["_id"])
             elif self._bury(lease):
                 buried.add(lease["_id"])
@@ -125,9 +129,9 @@ class NodeDocuments:
         return {run["_id"] for run in ended if run["attempt"] >= attempts[run["_id"]]}
 
 
-def _is_over(lease: Document, now: datetime) -> bool:
-    node = Node(lease["_id"], lease["host"], lease["boot"], lease["pid"])
-    return bool(lease["expires_at"] < now.timestamp()) or node.is_gone()
+def _to_lease(document: Document) -> Lease:
+    node = Node(document["_id"], document["host"], document["boot"], document["pid"])
+    return Lease(node, datetime.fromtimestamp(document["expires_at"], UTC))
 
 
 def _take(

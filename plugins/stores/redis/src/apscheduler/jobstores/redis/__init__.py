@@ -41,7 +41,7 @@ from apscheduler.jobstores.redis.run_scripts import (
     RENEW,
 )
 from apscheduler.jobstores.redis.scripts import Runner, encode
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter
 from apscheduler.serializers import Serializer
 from apscheduler.util import utc_timestamp_to_datetime
@@ -200,6 +200,9 @@ class RedisJobStore(HashJobStore):
 
     def drop_lease(self, node: Node) -> None:
         self._runner.run(DROP, node.id)
+
+    def read_leases(self) -> list[Lease]:
+        return nodes.read_leases(self._runner)
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         return nodes.take_over(self._runner, node, now, self._alias)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler.jobstores.history import end_or_retry
@@ -14,7 +14,7 @@ from apscheduler.jobstores.redis.run_scripts import (
     TAKE,
 )
 from apscheduler.jobstores.redis.scripts import Runner, decode
-from apscheduler.nodes import LEASE_SECONDS, Node
+from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Run, RunState
 
 
@@ -22,6 +22,20 @@ def lease_document(node: Node, expires_at: datetime) -> str:
     """Return what is kept of a node while it owns runs."""
     lease = [node.host, node.boot, node.pid, expires_at.timestamp()]
     return json.dumps(lease)
+
+
+def read_leases(runner: Runner) -> list[Lease]:
+    """Return all leases."""
+    leases, _ = runner.run(LEASES)
+    return [to_lease(*pair) for pair in _to_dict(leases).items()]
+
+
+def to_lease(node_id: str, document: str) -> Lease:
+    """Return the lease of a node from what is kept of it."""
+    host, boot, pid, expires_at = json.loads(document)
+    return Lease(
+        Node(node_id, host, boot, pid), datetime.fromtimestamp(expires_at, UTC)
+    )
 
 
 def take_over(runner: Runner, me: Node, now: datetime, alias: str | None) -> list[Run]:
@@ -38,15 +52,9 @@ def take_over(runner: Runner, me: Node, now: datetime, alias: str | None) -> lis
     dead = {
         id: lease
         for id, lease in leases.items()
-        if id != me.id and _is_dead(id, lease, now)
+        if id != me.id and to_lease(id, lease).is_over(now)
     }
     return _take(runner, dead, now, alias) if dead else []
-
-
-def _is_dead(node_id: str, lease: str, now: datetime) -> bool:
-    host, boot, pid, expires_at = json.loads(lease)
-    is_over: bool = expires_at < now.timestamp()
-    return is_over or Node(node_id, host, boot, pid).is_gone()
 
 
 def _take(

@@ -22,7 +22,7 @@ from apscheduler.jobstores.sqlalchemy.database import Database
 from apscheduler.jobstores.sqlalchemy.keeping import TableJobStore
 from apscheduler.jobstores.sqlalchemy.listening import Channel, Listener
 from apscheduler.jobstores.sqlalchemy.storage import Storage
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 from apscheduler.serializers import Serializer
 from apscheduler.util import maybe_ref, utc_timestamp_to_datetime
@@ -267,6 +267,10 @@ class SQLAlchemyJobStore(TableJobStore):
     def drop_lease(self, node: Node) -> None:
         nodes = self._storage.nodes
         self._transact(lambda connection: nodes.drop(connection, [node.id]))
+
+    def read_leases(self) -> list[Lease]:
+        with self._storage.runs_database.read() as connection:
+            return self._storage.nodes.read(connection)
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         nodes = self._storage.nodes

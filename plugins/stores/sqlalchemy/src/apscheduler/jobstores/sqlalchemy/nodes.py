@@ -24,9 +24,15 @@ from apscheduler.jobstores.sqlalchemy.statements import (
     Statement,
     Values,
 )
-from apscheduler.jobstores.sqlalchemy.tables import NODE, RUNNING, AnyRow, to_run
+from apscheduler.jobstores.sqlalchemy.tables import (
+    NODE,
+    RUNNING,
+    AnyRow,
+    to_datetime,
+    to_run,
+)
 from apscheduler.jobstores.sqlalchemy.writing import deleting, updating
-from apscheduler.nodes import LEASE_SECONDS, Node
+from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Run, RunState
 
 # What is written of a run that is taken over.
@@ -45,6 +51,7 @@ class NodeTable:
         self._renew = Statement(renewed.where(chosen), ("expires_at", "_id"))
         self._insert = Statement(_upsert(flavour, nodes), NODE)
         self._drop = deleting(flavour, nodes, ("id",))
+        self._all = Statement(select(nodes))
         others = select(nodes).where(nodes.c.id != bindparam("_id"))
         self._others = Statement(others, ("_id",))
         leases = select(nodes).order_by(nodes.c.id)
@@ -85,6 +92,10 @@ class NodeTable:
     def drop(self, connection: Connection, node_ids: Sequence[str]) -> None:
         """Forget leases."""
         self._drop.execute(connection, [(node_id,) for node_id in node_ids])
+
+    def read(self, connection: Connection) -> list[Lease]:
+        """Return all leases."""
+        return [_to_lease(row) for row in self._all.execute(connection)]
 
     def find_dead(self, connection: Connection, me: Node, now: datetime) -> list[str]:
         """Return the nodes whose lease is over or whose process is gone."""
@@ -131,13 +142,13 @@ class NodeTable:
 
 
 def _dead_of(rows: Iterable[AnyRow], now: datetime) -> list[str]:
-    timestamp = now.timestamp()
-    return [
-        row.id
-        for row in rows
-        if row.expires_at < timestamp
-        or Node(row.id, row.host, row.boot, row.pid).is_gone()
-    ]
+    leases = map(_to_lease, rows)
+    return [lease.node.id for lease in leases if lease.is_over(now)]
+
+
+def _to_lease(row: AnyRow) -> Lease:
+    node = Node(row.id, row.host, row.boot, row.pid)
+    return Lease(node, to_datetime(row.expires_at))
 
 
 def _upsert(flavour: Flavour, nodes: Table) -> Executable:

@@ -30,7 +30,7 @@ from apscheduler.jobstores.zookeeper.ledgers import Ledger
 from apscheduler.jobstores.zookeeper.listening import Listener
 from apscheduler.jobstores.zookeeper.nodes import Leases
 from apscheduler.jobstores.zookeeper.storage import Storage
-from apscheduler.nodes import Node
+from apscheduler.nodes import Lease, Node
 from apscheduler.runs import Completion, Run, RunFilter
 from apscheduler.serializers import Serializer
 from apscheduler.util import maybe_ref
@@ -209,6 +209,9 @@ class ZooKeeperJobStore(NodeJobStore):
 
     def drop_lease(self, node: Node) -> None:
         Leases(self._storage).drop(node)
+
+    def read_leases(self) -> list[Lease]:
+        return Leases(self._storage).read()
 
     def take_over(self, node: Node, now: datetime) -> list[Run]:
         return Leases(self._storage).take_over(node, now, self._alias)

@@ -1,7 +1,7 @@
 """Leases, and what happens to the runs of schedulers that are dead."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from apscheduler.jobstores.zookeeper.connecting import (
@@ -11,7 +11,7 @@ from apscheduler.jobstores.zookeeper.connecting import (
 )
 from apscheduler.jobstores.zookeeper.ledgers import Ledger
 from apscheduler.jobstores.zookeeper.storage import Storage
-from apscheduler.nodes import LEASE_SECONDS, Node
+from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Run
 
 
@@ -57,6 +57,11 @@ class Leases:
         except NoNodeError:
             pass
 
+    def read(self) -> list[Lease]:
+        """Return all leases."""
+        found = self._read_all().items()
+        return [to_lease(node_id, data) for node_id, (data, _) in found]
+
     def take_over(self, me: Node, now: datetime, alias: str | None) -> list[Run]:
         """Take the runs of dead nodes, and let owners without a lease show that they are alive."""
         leases = self._read_all()  # first: who claims after that has another lease
@@ -69,7 +74,7 @@ class Leases:
             self._create(owner, lease_of(Node(owner, "", "", 0), until))
         taken: list[Run] = []
         for node_id, (data, version) in leases.items():
-            if node_id != me.id and _is_dead(node_id, data, now):
+            if node_id != me.id and to_lease(node_id, data).is_over(now):
                 jobs = owners.get(node_id, [])
                 taken += self._take(node_id, version, jobs, now, alias)
         taken.sort(key=lambda run: (run.scheduled_time, run.id))
@@ -124,7 +129,9 @@ def lease_of(node: Node, expires_at: datetime) -> bytes:
     return json.dumps(lease).encode()
 
 
-def _is_dead(node_id: str, lease: bytes, now: datetime) -> bool:
-    host, boot, pid, expires_at = json.loads(lease)
-    is_over: bool = expires_at < now.timestamp()
-    return is_over or Node(node_id, host, boot, pid).is_gone()
+def to_lease(node_id: str, data: bytes) -> Lease:
+    """Return the lease of a node from what is written of it."""
+    host, boot, pid, expires_at = json.loads(data)
+    return Lease(
+        Node(node_id, host, boot, pid), datetime.fromtimestamp(expires_at, UTC)
+    )

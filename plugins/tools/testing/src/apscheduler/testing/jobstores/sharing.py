@@ -271,6 +271,38 @@ class SharingContract(JobStoreContract):
         assert states(store) == [RunState.SUCCEEDED]
 
     @only_if(lambda suite: suite.shareable)
+    def test_leases_are_read_through_any_store_also_those_that_are_over(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        dead, alive = Identity(), Identity()
+        self.claimed_by_dead(store, dead)
+        store.renew_lease(alive.node, T0 + 2 * LEASE)
+
+        leases = {lease.node: lease for lease in other.read_leases()}
+
+        assert {node: lease.expires_at for node, lease in leases.items()} == {
+            dead.node: T0 + LEASE,
+            alive.node: T0 + 2 * LEASE,
+        }
+        now = T0 + LEASE
+        assert not leases[dead.node].is_over(now)
+        assert leases[dead.node].is_over(now + TICK)
+        assert not leases[alive.node].is_over(now + TICK)
+
+    def test_there_are_no_leases_of_nodes_that_have_ended_or_were_taken_over_from(
+        self, store: NativeJobStore
+    ) -> None:
+        dead, ended = Identity(), Identity()
+        self.claimed_by_dead(store, dead)
+        store.renew_lease(ended.node, T0 + LEASE)
+
+        store.drop_lease(ended.node)
+        store.take_over(Identity().node, T0 + 2 * LEASE)
+
+        assert store.read_leases() == []
+
+    @only_if(lambda suite: suite.shareable)
     def test_a_lost_run_frees_its_instance(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:

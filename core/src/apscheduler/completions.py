@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # How long outcomes are collected before they are written, and after how many they are written at once.
 DELAY_SECONDS = 0.03
-BATCH_SIZE = 200
+BATCH_SIZE = 500
 # A store that failed is tried again after this time.
 RETRY_SECONDS = 1.0
 # The writing thread goes when it has had nothing to do for so long.

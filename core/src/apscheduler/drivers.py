@@ -252,7 +252,6 @@ class StoreDriver:
         for _ in range(MAX_ROUNDS):
             limit = self.selection.look_for_capacity()
             if not limit:
-                self.completions.flush()
                 return self._poll_time(now)  # a slot that becomes free wakes the loop
             batch, may_go_on = self._claim_and_dispatch(now, limit, events)
             if not may_go_on:

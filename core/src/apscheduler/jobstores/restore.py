@@ -174,6 +174,10 @@ class Restorer:
             self._known.pop(job_id, None)
             self._failures.pop(job_id, None)
 
+    def forget_failures(self) -> None:
+        """Try again at once what could not be restored."""
+        self._failures.clear()
+
     def _from_cache(self, job_id: str, data: bytes) -> Job:
         if self._loads is None:
             job = self._load(data)

@@ -73,7 +73,8 @@ class SerializingJobStore(NativeJobStore):
         self._restorer.logger = self._logger
 
     def shutdown(self) -> None:
-        self._restorer.forget()
+        # What is known of the jobs is compared with what is stored when this store is started again.
+        self._restorer.forget_failures()
 
     def lookup_job(self, job_id: str) -> Job | None:
         stored = self.read_job(job_id)

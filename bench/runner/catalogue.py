@@ -45,6 +45,8 @@ class Workload:
     title: str
     rounds: int = 5
     aims: Mapping[str, Aim] = field(default_factory=dict)
+    # The kind of server that it needs.
+    server: str | None = None
 
     @property
     def program(self) -> Path:
@@ -95,36 +97,42 @@ WORKLOADS = (
         "postgresql",
         "Recurring jobs due at once, PostgreSQL",
         rounds=3,
+        server="postgresql",
         aims=ON_A_SERVER,
     ),
     Workload(
         "mariadb",
         "Recurring jobs due at once, MariaDB",
         rounds=3,
+        server="mysql",
         aims=ON_A_SERVER,
     ),
     Workload(
         "redis_store",
         "Recurring jobs due at once, Redis",
         rounds=3,
+        server="redis",
         aims={**ON_A_SERVER, "run a due job": Faster(8)},
     ),
     Workload(
         "mongodb",
         "Recurring jobs due at once, MongoDB",
         rounds=3,
+        server="mongodb",
         aims={**ON_A_SERVER, "run a due job": Faster(5)},
     ),
     Workload(
         "etcd",
         "Recurring jobs due at once, etcd",
         rounds=3,
+        server="etcd",
         aims={**ON_A_SERVER, "run a due job": Faster(5)},
     ),
     Workload(
         "zookeeper",
         "Recurring jobs due at once, ZooKeeper",
         rounds=3,
+        server="zookeeper",
         aims={
             **ON_A_SERVER,
             "run a due job": Faster(4),
@@ -135,6 +143,7 @@ WORKLOADS = (
         "listing",
         "Listing 10,000 jobs, and looking some of them up",
         rounds=3,
+        server="redis",
         aims={
             f"{store}: {what} a job": Faster(2)
             for store in ("SQLite", "Redis")

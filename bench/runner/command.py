@@ -14,6 +14,7 @@ from runner import report
 from runner.catalogue import WORKLOADS, Workload
 from runner.environments import RELEASE, prepare_ours, prepare_released
 from runner.measuring import Contestants, Effort, WorkloadError, measure
+from runner.servers import Servers
 
 
 def main() -> int:
@@ -27,9 +28,10 @@ def main() -> int:
         print(f"An environment could not be made: {exc}", file=sys.stderr)
         return 1
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    results, failures = _measure_all(
-        _choose(arguments.names), contestants, effort, console
-    )
+    with Servers() as servers:
+        results, failures = _measure_all(
+            _choose(arguments.names), contestants, effort, console, servers
+        )
     document = {**report.describe_machine(), "workloads": results}
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +45,15 @@ def _measure_all(
     contestants: Contestants,
     effort: Effort,
     console: Console,
+    servers: Servers,
 ) -> tuple[dict[str, Any], int]:
     results: dict[str, Any] = {}
     failures = 0
     for workload in workloads:
+        if workload.server and (reason := servers.provide(workload.server)):
+            print(f"{workload.name} is left out: {reason}", file=sys.stderr)
+            failures += 1
+            continue
         try:
             with Console(stderr=True).status(f"Measuring {workload.name}"):
                 metrics = measure(workload, contestants, effort)

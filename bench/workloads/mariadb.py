@@ -9,7 +9,7 @@ URL = "mysql+pymysql://root@127.0.0.1:3306/test"
 
 
 def main() -> None:
-    url = os.environ.get("APSCHEDULER_BENCH_MARIADB_URL", URL)
+    url = os.environ.get("APSCHEDULER_BENCH_MYSQL_URL", URL)
     stored.measure(url, 500 if options().quick else 1000).print()
 
 

@@ -110,11 +110,13 @@ class KeyJobStore(SerializingJobStore):
         groups = list(_grouped(map(self._key_of, ids), values))
         if len(groups) > 1:  # else what was added would have to be taken back
             self._check_free(ids)
-        with ThreadPoolExecutor(SENDERS, "APScheduler etcd") as senders:
-            sent = [senders.submit(self._create, group) for group in groups]
-            for job, value in zip(jobs[:CACHE_SIZE], values, strict=False):
-                self._restorer.learn(job, value)
-            answers = [each.result() for each in sent]
+        if len(groups) == 1:  # as with every job that is added by itself
+            answers = [self._create(groups[0])]
+        else:
+            with ThreadPoolExecutor(SENDERS, "APScheduler etcd") as senders:
+                answers = list(senders.map(self._create, groups))
+        for job, value in zip(jobs[:CACHE_SIZE], values, strict=False):
+            self._restorer.learn(job, value)
         if not all(answer.succeeded for answer in answers):
             self._take_back(groups, answers)
             for job_id in ids:

@@ -174,6 +174,13 @@ class NativeJobStore(BaseJobStore):
         """For how long finished runs are kept."""
         return None if self.history_days is None else timedelta(days=self.history_days)
 
+    def exists(self) -> bool:
+        """Return whether there is anything of this store at its place; asked before the start, it creates nothing.
+
+        A store that cannot tell says that there is something.
+        """
+        return True
+
     @abstractmethod
     def add_jobs(self, jobs: "Sequence[Job]") -> None:
         """Keep the jobs, all or none of them.

@@ -49,6 +49,13 @@ def other_store(make_store: MakeStore, store: EtcdJobStore) -> EtcdJobStore:
     return make_store()
 
 
+@pytest.fixture
+def unopened_store(address: dict[str, Any], etcd_path: str) -> Iterator[EtcdJobStore]:
+    unopened = EtcdJobStore(path=etcd_path, **address)
+    yield unopened
+    unopened.shutdown()
+
+
 class Proxy:
     """Stands between clients and a server on this machine, and loses answers on demand.
 

@@ -29,6 +29,14 @@ class TestMongoDBJobStore(NativeJobStoreContract):
         yield other
         other.shutdown()
 
+    @pytest.fixture
+    def unopened_store(
+        self, mongodb_url: str, mongodb_database_name: str
+    ) -> Iterator[MongoDBJobStore]:
+        unopened = MongoDBJobStore(mongodb_database_name, host=mongodb_url)
+        yield unopened
+        unopened.shutdown()
+
 
 class TestSecuredMongoDBJobStore(SecuredStoreContract):
     @pytest.fixture

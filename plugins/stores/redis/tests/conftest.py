@@ -49,6 +49,13 @@ def other_store(make_store: MakeStore, store: RedisJobStore) -> RedisJobStore:
     return make_store()
 
 
+@pytest.fixture
+def unopened_store(redis_url: str, keys: dict[str, Any]) -> Iterator[RedisJobStore]:
+    unopened = RedisJobStore(url=redis_url, **keys)
+    yield unopened
+    unopened.shutdown()
+
+
 class Proxy:
     """Stands between clients and a server on this machine, and loses answers on demand.
 

@@ -25,6 +25,12 @@ class ServerContract(NativeJobStoreContract):
         yield other
         other.shutdown()
 
+    @pytest.fixture
+    def unopened_store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
+        unopened = SQLAlchemyJobStore(url)
+        yield unopened
+        unopened.shutdown()
+
 
 class TestOnPostgreSQL(ServerContract):
     @pytest.fixture

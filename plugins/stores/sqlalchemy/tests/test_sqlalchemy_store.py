@@ -34,6 +34,12 @@ class TestOnFile(NativeJobStoreContract):
         yield other
         other.shutdown()
 
+    @pytest.fixture
+    def unopened_store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
+        unopened = SQLAlchemyJobStore(url)
+        yield unopened
+        unopened.shutdown()
+
 
 class TestInMemory(NativeJobStoreContract):
     shareable = False

@@ -29,6 +29,14 @@ class TestZooKeeperJobStore(NativeJobStoreContract):
         yield other
         other.shutdown()
 
+    @pytest.fixture
+    def unopened_store(
+        self, zookeeper_url: str, zookeeper_path: str
+    ) -> Iterator[ZooKeeperJobStore]:
+        unopened = ZooKeeperJobStore(f"{zookeeper_path}/jobs", hosts=zookeeper_url)
+        yield unopened
+        unopened.shutdown()
+
 
 class TestSecuredZooKeeperJobStore(SecuredStoreContract):
     @pytest.fixture

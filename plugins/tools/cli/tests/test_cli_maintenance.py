@@ -1,15 +1,12 @@
-"""``doctor``, ``plugins``, ``export``, ``import``, ``rewrite`` and ``completion``."""
+"""``plugins``, ``export``, ``import``, ``rewrite`` and ``completion``."""
 
 import json
-import sys
-from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from apscheduler.cli.doctor import installation
 from apscheduler.cli.main import cli
 
 for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.interval"):
@@ -89,68 +86,6 @@ def test_a_file_that_is_no_export_is_refused() -> None:
 
     assert result.exit_code == 1
     assert "must be a JSON object" in result.stderr
-
-
-def test_the_doctor_finds_nothing_wrong_where_nothing_is() -> None:
-    report = ask("doctor")
-
-    assert report["ok"]
-    texts = " ".join(finding["text"] for finding in report["findings"])
-    assert "it can be written to" in texts
-    assert "it has 2 jobs, 0 of them paused" in texts
-
-
-def test_the_doctor_names_a_job_that_cannot_run_here(project: Path) -> None:
-    (project / "leaving.py").write_text("def work(): pass\n")
-    ask("jobs", "add", "--func", "leaving:work", "--id", "left", "--interval", "5m")
-    (project / "leaving.py").write_text("")
-    sys.modules.pop("leaving", None)
-    result = invoke("doctor")
-
-    assert result.exit_code == 1
-    assert "job 'left' cannot run here: LookupError" in result.stdout
-
-
-def test_the_doctor_names_a_store_that_cannot_be_opened_and_hides_its_password() -> (
-    None
-):
-    pytest.importorskip("psycopg")
-    url = "postgresql://me:hidden-word@127.0.0.1:1/db"
-
-    result = invoke("doctor", "--store", url)
-
-    assert result.exit_code == 1
-    assert "problem  job store 'default': it cannot be opened" in result.stdout
-    assert "hidden-word" not in result.output
-
-
-def test_the_doctor_finds_another_package_in_the_way(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    info = tmp_path / "APScheduler-3.11.3.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Name: APScheduler\nVersion: 3.11.3\n")
-    (info / "RECORD").write_text("apscheduler/__init__.py,,\n")
-    rival = Distribution.at(info)
-    monkeypatch.setattr(installation, "distributions", lambda: [rival])
-
-    found = list(installation.examine_installation())
-
-    assert found[0].level == "problem"
-    assert "the distribution apscheduler 3.11.3 brings a package" in found[0].text
-
-
-def test_distributions_of_several_versions_are_found() -> None:
-    ours = {"apscheduler-core": "3.20.0", "apscheduler-cli": "3.20.0"}
-
-    finding = installation._compare_versions(
-        {**ours, "apscheduler-store-redis": "3.19.0"}
-    )
-
-    assert finding.level == "problem"
-    assert "most are 3.20.0, but there is apscheduler-store-redis 3.19.0" in (
-        finding.text
-    )
 
 
 def test_installed_components_are_listed_with_their_distributions() -> None:

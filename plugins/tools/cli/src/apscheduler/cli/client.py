@@ -102,13 +102,22 @@ class AnyExecutor(dict[str, BaseExecutor]):
 
 
 def open_client(config: Mapping[str, Any], jobstore: str | None = None) -> Client:
-    """Return a client, started.
+    """Return a client, started; the parameters are those of :func:`create_client`.
+
+    :raises Exception: if a store cannot be opened
+    """
+    client = create_client(config, jobstore)
+    client.start(paused=True)
+    return client
+
+
+def create_client(config: Mapping[str, Any], jobstore: str | None = None) -> Client:
+    """Return a client that is not started: its stores are not opened.
 
     :param config: nested, without prefix
     :param jobstore: alias of the only store to open; None: all
     :raises ConfigurationError: if the configuration cannot be used
     :raises LookupError: if there is no such store
-    :raises Exception: if a store cannot be opened
     """
     used = {key: config[key] for key in KEYS if key in config}
     stores = used.get("jobstores") or {}
@@ -124,5 +133,4 @@ def open_client(config: Mapping[str, Any], jobstore: str | None = None) -> Clien
         client._executors = dict.fromkeys(aliases, NO_EXECUTOR)
     else:
         client._executors = AnyExecutor()
-    client.start(paused=True)
     return client

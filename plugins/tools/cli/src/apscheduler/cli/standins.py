@@ -7,7 +7,6 @@ that is written by the same name. Functions are never imported; classes are wher
 import copyreg
 import io
 import pickle
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NoReturn, Self
 
@@ -181,15 +180,3 @@ def _attach(document: dict[str, Any]) -> dict[str, Any]:
     state = state_in(document)
     whole = {**state, "func": str(state["func"])}
     return whole if state is document else {**document, "job_state": whole}
-
-
-def find_missing(value: object) -> Iterator[str]:
-    """Return the names of classes that are not there, of objects inside containers."""
-    if isinstance(value, StandIn):
-        yield repr(value)[1:-1]
-    elif isinstance(value, dict):
-        for pair in value.items():
-            yield from find_missing(pair)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from find_missing(item)

@@ -94,6 +94,16 @@ class EtcdJobStore(KeyJobStore):
         self.client = client
         self._runs.reset()
 
+    def exists(self) -> bool:
+        keys = self._storage.keys
+        try:
+            return any(
+                next(self._gateway.read_prefix(prefix, page_size=1), None)
+                for prefix in (keys.jobs, keys.live, keys.ended)
+            )
+        except Etcd3Exception as exc:
+            raise explain(exc, "The job store cannot use etcd") from exc
+
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         super().start(scheduler, alias)
         self._storage.logger = self._logger

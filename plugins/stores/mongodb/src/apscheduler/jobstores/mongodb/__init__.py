@@ -17,7 +17,8 @@ Times come from those who call; the server's clock is read to compare.
 
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -47,6 +48,16 @@ if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
 
 __all__ = ("MongoDBJobStore",)
+
+
+@contextmanager
+def _explained(who: str) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionFailure as exc:
+        raise type(exc)(f"{who} cannot reach MongoDB: {exc}") from exc
+    except OperationFailure as exc:
+        raise type(exc)(f"{who} cannot use MongoDB: {exc}", exc.code) from exc
 
 
 class MongoDBJobStore(DocumentJobStore):
@@ -111,16 +122,14 @@ class MongoDBJobStore(DocumentJobStore):
         )
         return self.client
 
+    def exists(self) -> bool:
+        with _explained("The job store"):
+            return self._database.exists()
+
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         super().start(scheduler, alias)
-        try:
+        with _explained(f"Job store {alias!r}"):
             obstacles = self._database.open()
-        except ConnectionFailure as exc:
-            reason = f"Job store {alias!r} cannot reach MongoDB: {exc}"
-            raise type(exc)(reason) from exc
-        except OperationFailure as exc:
-            reason = f"Job store {alias!r} cannot use MongoDB: {exc}"
-            raise type(exc)(reason, exc.code) from exc
         if obstacles:
             self._logger.warning(
                 "Job store %r cannot create its indexes, and is slow without them when there are many jobs: %s",

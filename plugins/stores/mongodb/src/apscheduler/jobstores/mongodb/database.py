@@ -94,6 +94,12 @@ class Database:
             f"{name}_nodes", **options
         )
 
+    def exists(self) -> bool:
+        """Return whether any of the collections is there."""
+        names = [each.name for each in (self.jobs, self.runs, self.nodes)]
+        database = self.jobs.database
+        return bool(database.list_collection_names(filter={"name": {"$in": names}}))
+
     def open(self) -> list[str]:
         """Connect, and create the indexes; return why some cannot be created."""
         if self._is_closed:

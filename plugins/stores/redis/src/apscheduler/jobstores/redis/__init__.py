@@ -37,6 +37,7 @@ from apscheduler.jobstores.redis.run_scripts import (
     ADD_READY,
     COMPLETE,
     DROP,
+    EXISTS,
     HAND_BACK,
     RENEW,
 )
@@ -106,6 +107,12 @@ class RedisJobStore(HashJobStore):
         check_slots(self.redis, jobs_key, run_times_key)
         self._runner = Runner(lambda: self.redis, jobs_key, run_times_key)
         self._listeners: list[Listener] = []
+
+    def exists(self) -> bool:
+        try:
+            return bool(self._runner.run(EXISTS))
+        except (RedisError, RedisClusterException) as exc:
+            raise explain(exc, "The job store cannot use Redis") from exc
 
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         super().start(scheduler, alias)

@@ -161,6 +161,11 @@ RENEW = Script("call('HSET', nodes, given.node, given.lease)")
 
 DROP = Script("call('HDEL', nodes, given)")
 
+# How many of the keys there are that a store with anything in it has.
+EXISTS = Script("""
+return call('EXISTS', jobs, times, running, ready, runs, history, nodes)
+""")
+
 # All leases, and how many runs each node owns.
 LEASES = Script("return {call('HGETALL', nodes), call('HGETALL', owners)}")
 

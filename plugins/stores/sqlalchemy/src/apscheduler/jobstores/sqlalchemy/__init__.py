@@ -96,6 +96,13 @@ class SQLAlchemyJobStore(TableJobStore):
         self._listeners: list[Listener] = []
         self._lock_pause = FIRST_LOCK_PAUSE_SECONDS
 
+    def exists(self) -> bool:
+        try:
+            return self._storage.exists()
+        except DBAPIError as exc:
+            what = "The job store cannot use the database"
+            raise self._database.explain(exc, what) from exc
+
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         super().start(scheduler, alias)
         database = self._database

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
 
-from sqlalchemy import Connection, MetaData, Table, bindparam, select
+from sqlalchemy import Connection, MetaData, Table, bindparam, inspect, select
 
 from apscheduler.jobstores.sqlalchemy.claim_statements import ClaimStatements
 from apscheduler.jobstores.sqlalchemy.database import Database
@@ -62,6 +62,14 @@ class Storage:
 
         # How many bytes the state of a job may have at most.
         self.state_limit: int | None = None
+
+    def exists(self) -> bool:
+        """Return whether there is a table of jobs."""
+        table = self.jobs_table
+        if not self.database.dialect.exists(self.database.engine):
+            return False
+        with self.database.read() as connection:
+            return inspect(connection).has_table(table.name, table.schema)
 
     def open(self) -> str | None:
         """Create the table of jobs if it is not there, and find out what the database can do.

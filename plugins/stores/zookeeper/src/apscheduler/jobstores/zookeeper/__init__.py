@@ -2,7 +2,8 @@
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -127,15 +128,25 @@ class ZooKeeperJobStore(NodeJobStore):
         self._open(None)
         self._connection.start()
 
+    def exists(self) -> bool:
+        with self._connected("The job store") as connection:
+            return bool(connection.read(lambda client: client.exists(self.path)))
+
     def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
         super().start(scheduler, alias)
+        with self._connected(f"Job store {alias!r}"):
+            self._storage.create()
+
+    @contextmanager
+    def _connected(self, who: str) -> Iterator[Connection]:
+        """Connect, and stay connected unless what is done then fails."""
         connection = self._storage.connection
         try:
             connection.start()
-            self._storage.create()
+            yield connection
         except (KazooException, *UNREACHABLE) as exc:
             connection.stop(close=False)
-            what = f"Job store {alias!r} cannot use ZooKeeper"
+            what = f"{who} cannot use ZooKeeper"
             raise explain(exc, what, connection.hosts) from exc
 
     def shutdown(self) -> None:

@@ -1,5 +1,6 @@
 """``apscheduler doctor``: what is wrong with an installation, with stores and with the jobs in them."""
 
+import sys
 from collections.abc import Iterator
 
 import click
@@ -19,7 +20,8 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     stores that do not answer or cannot be written to, clocks that differ, runs of schedulers that died, jobs that
     cannot run here. Each line that is not ok says what to do.
 
-    Stores are opened as a scheduler would, which creates tables that are missing. The functions of jobs are imported.
+    It tells which schedulers own runs in a store, and whether they are alive. Where there is nothing of a store yet,
+    nothing is created. The functions of jobs are imported.
 
     \b
     apscheduler doctor jobs.ini
@@ -48,5 +50,6 @@ def doctor(source: Source, output: Output) -> None:
 
 
 def _examine(source: Source) -> Iterator[Finding]:
-    yield from examine_installation()
+    source.make_importable()
+    yield from examine_installation(sys.path)
     yield from examine_stores(source)

@@ -1,6 +1,6 @@
 """What the doctor says of one thing."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 
@@ -10,26 +10,33 @@ class Finding:
 
     :ivar subject: what it is about, such as "job store 'default'"
     :ivar remedy: what to do, a sentence; empty if all is well
+    :ivar details: the same for machines, where there is more to say
     """
 
     level: Literal["ok", "warning", "problem"]
     subject: str
     text: str
     remedy: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
     def as_document(self) -> dict[str, Any]:
         """Return it for machines."""
         return asdict(self)
 
 
-def ok(subject: str, text: str) -> Finding:
+def ok(subject: str, text: str, **details: Any) -> Finding:
     """Return that all is well."""
-    return Finding("ok", subject, text)
+    return Finding("ok", subject, text, details=details)
 
 
-def warning(subject: str, text: str, remedy: str) -> Finding:
+def warning(subject: str, text: str, remedy: str, **details: Any) -> Finding:
     """Return what works, but not as it should."""
-    return Finding("warning", subject, text, remedy)
+    return Finding("warning", subject, text, remedy, details)
+
+
+def count(number: int, noun: str) -> str:
+    """Return how many things there are."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def problem(subject: str, text: str, remedy: str) -> Finding:

@@ -1,34 +1,28 @@
-"""Do the stores answer, can they be written to, and what is in them?"""
+"""Do the stores answer, can they be written to, and do their clocks agree with the one here?"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from apscheduler.cli.client import Client, open_client
+from apscheduler.cli.client import Client, create_client
+from apscheduler.cli.doctor.contents import examine_jobs, examine_nodes, examine_runs
 from apscheduler.cli.doctor.findings import Finding, ok, problem, warning
 from apscheduler.cli.errors import ConfigurationFailure, describe_error
-from apscheduler.cli.jobs.listing import why_unavailable
 from apscheduler.cli.shared import format_seconds
 from apscheduler.cli.sources import Source, scheduler_warnings
 from apscheduler.config import ConfigurationError
 from apscheduler.environment import censor
-from apscheduler.jobstores.contract import JobRecord, NativeJobStore
-from apscheduler.nodes import LEASE_SECONDS
-from apscheduler.runs import RunFilter, RunState
+from apscheduler.jobstores.contract import NativeJobStore
 
-# So many things are listed one by one.
-MAX_LISTED = 10
+NOTHING = (
+    "there is nothing of it yet; the scheduler that starts first creates what it needs"
+)
 # Clocks that differ by more are worth a word.
 LARGE_OFFSET = timedelta(seconds=1)
-# A job that is due for longer has no scheduler that takes it.
-LONG_DUE = timedelta(minutes=1)
-LONG_RUN = timedelta(days=1)
-MAX_RUNS = 10_000
 
 
 def examine_stores(source: Source) -> Iterator[Finding]:
     """Look at each store by itself: one that does not answer keeps nobody from the others."""
     config = source.config
-    source.make_importable()
     stores = config.get("jobstores") or {}
     if not stores:
         yield warning(
@@ -45,7 +39,13 @@ def _examine(source: Source, alias: str) -> Iterator[Finding]:
     notes: list[str] = []
     with scheduler_warnings(notes.append):
         try:
-            client = open_client(source.config, alias)
+            client = create_client(source.config, alias)
+            store = client._jobstores[alias]
+            if isinstance(store, NativeJobStore) and not store.exists():
+                store.shutdown()
+                yield ok(subject, NOTHING)
+                return
+            client.start(paused=True)
         except ConfigurationError as exc:
             raise ConfigurationFailure(exc) from exc
         except Exception as exc:
@@ -84,13 +84,18 @@ def _examine_opened(client: Client, alias: str, subject: str) -> Iterator[Findin
             "Run no second one on it",
         )
     yield _compare_clocks(store, subject)
-    records = store.get_job_records()
-    yield from _examine_jobs(records, subject, client._now())
-    yield from _examine_runs(store, subject, client._now())
+    yield from examine_jobs(client, store, subject)
+    yield from examine_nodes(store, subject, client._now())
+    yield from examine_runs(store, subject, client._now())
 
 
 def _examine_writing(client: Client, store: NativeJobStore, subject: str) -> Finding:
     """Renew a lease that nobody looks at, and drop it: the smallest thing that is written."""
+    if not store.keeps_runs:
+        return ok(
+            subject,
+            "it keeps jobs only, and its runs are in memory: that it can be written to was not tried",
+        )
     node = client._engine.identity.node
     try:
         store.renew_lease(node, client._now() + timedelta(seconds=1))
@@ -122,74 +127,3 @@ def _compare_clocks(store: NativeJobStore, subject: str) -> Finding:
             "Set the clocks; schedulers live by that of the server meanwhile",
         )
     return ok(subject, text)
-
-
-def _examine_jobs(
-    records: list[JobRecord], subject: str, now: datetime
-) -> Iterator[Finding]:
-    paused = sum(record.next_run_time is None for record in records)
-    yield ok(subject, f"it has {_count(len(records), 'job')}, {paused} of them paused")
-    unavailable = [(each, why_unavailable(each)) for each in records]
-    broken = [(each.id, why) for each, why in unavailable if why is not None]
-    for job_id, why in broken[:MAX_LISTED]:
-        yield problem(
-            subject,
-            f"job {job_id!r} cannot run here: {why}",
-            "Install its code, or run this where the scheduler runs; or remove the job by 'apscheduler jobs remove'",
-        )
-    if len(broken) > MAX_LISTED:
-        yield problem(
-            subject,
-            f"{len(broken) - MAX_LISTED} more jobs cannot run here",
-            "See 'apscheduler jobs list --state unavailable'",
-        )
-    late = [
-        each.id
-        for each in records
-        if each.next_run_time is not None and each.next_run_time < now - LONG_DUE
-    ]
-    if late:
-        yield warning(
-            subject,
-            f"{_count(len(late), 'job')} should have run a while ago, such as {late[0]!r}",
-            "See whether a scheduler runs on this store, and has the code and the executors of its jobs",
-        )
-
-
-def _examine_runs(
-    store: NativeJobStore, subject: str, now: datetime
-) -> Iterator[Finding]:
-    """Look for runs that go on for very long, and for runs that nobody takes."""
-    open_runs = store.get_runs(
-        RunFilter(states=frozenset({RunState.READY, RunState.RUNNING})), MAX_RUNS
-    )
-    running = [run for run in open_runs if run.state is RunState.RUNNING]
-    nodes = {run.node for run in running}
-    yield ok(
-        subject,
-        f"{_count(len(running), 'run')} going on, of {_count(len(nodes), 'scheduler')}",
-    )
-    old = [run for run in running if run.scheduled_time < now - LONG_RUN]
-    if old:
-        yield warning(
-            subject,
-            f"{_count(len(old), 'run')} going on for more than a day, such as of job {old[0].job_id!r}",
-            "See whether it hangs; runs of a scheduler that died are taken over by any that runs on this store",
-        )
-    soon = now - timedelta(seconds=LEASE_SECONDS)
-    waiting = [
-        run
-        for run in open_runs
-        if run.state is RunState.READY and (run.available_at or now) < soon
-    ]
-    if waiting:
-        yield warning(
-            subject,
-            f"{_count(len(waiting), 'run')} {'waits' if len(waiting) == 1 else 'wait'} to be started, such as of job "
-            f"{waiting[0].job_id!r}",
-            "See whether a scheduler runs on this store",
-        )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

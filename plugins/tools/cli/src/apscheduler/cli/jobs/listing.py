@@ -14,6 +14,8 @@ from apscheduler.cli.output import Cell, Output, output_options
 from apscheduler.cli.shared import Moment, format_time, in_zone
 from apscheduler.cli.sources import Source, jobstore_option, source_options
 from apscheduler.jobstores.contract import JobRecord
+from apscheduler.serializers.lenient import Placeholder, UnknownTrigger
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import ref_to_obj
 
 STATES = ("active", "paused", "due", "unavailable")
@@ -117,16 +119,32 @@ def has_state(record: JobRecord, state: str, now: datetime) -> bool:
 
 
 def why_unavailable(record: JobRecord) -> str | None:
-    """Return why a job could not run here, None if it could; its function is imported for that."""
+    """Return why a job could not run here, None if it could; its function and classes are imported for that."""
     if record.error is not None:
         return record.error
     if record.func is None:
         return "its state cannot be read"
-    try:
-        ref_to_obj(str(record.func))
-    except (Exception, SystemExit) as exc:  # modules may do anything when loaded
-        return f"{type(exc).__name__}: {exc}"
+    for reference in (str(record.func), *_classes_in(record.details)):
+        try:
+            ref_to_obj(reference)
+        except (Exception, SystemExit) as exc:  # modules may do anything when loaded
+            return f"{type(exc).__name__}: {exc}"
     return None
+
+
+def _classes_in(value: object) -> Iterator[str]:
+    """Return references to the classes of a trigger and of arguments that were not imported for a listing."""
+    if isinstance(value, (Placeholder, UnknownTrigger)):
+        cls = type(value)
+        yield f"{cls.__module__}:{cls.__qualname__}"
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from _classes_in(pair)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from _classes_in(item)
+    elif isinstance(value, BaseTrigger):  # a combination of others, perhaps
+        yield from _classes_in(getattr(value, "triggers", ()))
 
 
 def kind_of(record: JobRecord) -> str | None:

@@ -10,4 +10,7 @@ from apscheduler.testing.jobstores.sharing import SharingContract
 class NativeJobStoreContract(
     ClaimContract, RunContract, HistoryContract, ChangeContract, SharingContract
 ):
-    """Subclasses supply a fixture ``store``, and if it is shareable ``other_store``: another one on its storage."""
+    """Subclasses supply a fixture ``store``, and if it is shareable two more on its storage:
+
+    ``other_store`` is started like that one, ``unopened_store`` is not started; the latter may be asked for alone.
+    """

@@ -49,6 +49,23 @@ class SharingContract(JobStoreContract):
         assert store.shareable == self.shareable
 
     @only_if(lambda suite: suite.shareable)
+    def test_looking_whether_there_is_anything_creates_nothing(
+        self, unopened_store: NativeJobStore
+    ) -> None:
+        assert not unopened_store.exists()
+        assert not unopened_store.exists(), "the first look has created something"
+
+    @only_if(lambda suite: suite.shareable)
+    def test_where_there_is_a_job_there_is_something(
+        self, store: NativeJobStore, unopened_store: NativeJobStore
+    ) -> None:
+        store.add_job(make_stored_job("a", T0))
+
+        assert unopened_store.exists()
+        unopened_store.start(None, "unopened")
+        assert [job.id for job in unopened_store.get_all_jobs()] == ["a"]
+
+    @only_if(lambda suite: suite.shareable)
     def test_other_stores_are_told_of_changes(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:

@@ -32,6 +32,10 @@ class Dialect:
         """Return whether nobody but this process can see the database."""
         return False
 
+    def exists(self, engine: Engine) -> bool:
+        """Return whether the database is there, so that connecting does not create it."""
+        return True
+
     def check(self, engine: Engine) -> None:
         """Refuse an engine that cannot work.
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, delete, false
@@ -55,6 +56,11 @@ class SQLiteDialect(Dialect):
 
     def is_private(self, engine: Engine) -> bool:
         return _is_in_memory(engine.url)
+
+    def exists(self, engine: Engine) -> bool:
+        name = engine.url.database or ""
+        is_path = not self.is_private(engine) and not name.startswith("file:")
+        return Path(name).exists() if is_path else True
 
     def check(self, engine: Engine) -> None:
         if _is_in_memory(engine.url) and isinstance(engine.pool, SingletonThreadPool):

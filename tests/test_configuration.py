@@ -142,6 +142,28 @@ def test_all_ways_to_configure_give_the_same(make: Any) -> None:
     assert str(scheduler.timezone) == "UTC"
 
 
+MEMORY = {"default": {"type": "memory"}}
+
+
+def test_keys_without_the_prefix_are_ignored_and_each_way_out_that_is_told_works(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ignoring = BackgroundScheduler({"jobstores": MEMORY})
+    ignoring_too = BackgroundScheduler({"apscheduler": {"jobstores": MEMORY}})
+
+    assert ignoring._jobstores == ignoring_too._jobstores == {}
+    told = caplog.text
+    assert "write 'apscheduler.jobstores'," in told
+    assert "give the keyword argument jobstores=..." in told
+    assert "give what is below it with prefix=None" in told
+    ways_out = [
+        BackgroundScheduler({"apscheduler.jobstores": MEMORY}),
+        BackgroundScheduler(jobstores=MEMORY),
+        BackgroundScheduler({"jobstores": MEMORY}, prefix=None),
+    ]
+    assert [[*scheduler._jobstores] for scheduler in ways_out] == [["default"]] * 3
+
+
 def test_defaults() -> None:
     scheduler = BackgroundScheduler()
 

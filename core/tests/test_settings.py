@@ -140,11 +140,35 @@ def test_unknown_keys_are_described_with_the_nearest_known() -> None:
     assert "'job_defaults'" in message
 
 
-def test_keys_that_lack_the_prefix_are_described() -> None:
-    config = ["timezone", "jobstores.default.type", "unrelated", "apscheduler.logger"]
+UNPREFIXED = [
+    (
+        {"jobstores": {}},
+        "write 'apscheduler.jobstores', or give the keyword argument jobstores=...",
+    ),
+    (
+        {"jobstores.default.type": "memory"},
+        "write 'apscheduler.jobstores.default.type'",
+    ),
+    (
+        {"apscheduler": {"timezone": "UTC"}},
+        "write 'apscheduler.timezone' and so on, or give what is below it with prefix=None",
+    ),
+]
 
-    messages = describe_unprefixed(config, "apscheduler.", KNOWN_KEYS)
 
-    assert len(messages) == 2
-    assert "'apscheduler.timezone'" in messages[0]
+@pytest.mark.parametrize("config, remedy", UNPREFIXED)
+def test_keys_that_lack_the_prefix_are_described(
+    config: dict[str, Any], remedy: str
+) -> None:
+    (message,) = describe_unprefixed(config, "apscheduler.", KNOWN_KEYS)
+
+    (key,) = config
+    assert message.startswith(f"The configuration key {key!r} is ignored, as it is by")
+    assert message.endswith(remedy)
     assert describe_unprefixed(config, "", KNOWN_KEYS) == []
+
+
+def test_keys_that_may_be_meant_for_somebody_else_are_not_described() -> None:
+    config = {"unrelated": 1, "apscheduler": {"unrelated": 2}, "apscheduler.logger": 3}
+
+    assert describe_unprefixed(config, "apscheduler.", KNOWN_KEYS) == []

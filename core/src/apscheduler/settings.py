@@ -181,17 +181,26 @@ def describe_unknown(
 
 
 def describe_unprefixed(
-    gconfig: Iterable[str], prefix: str | None, known: Iterable[str]
+    gconfig: Mapping[str, Any], prefix: str | None, known: Iterable[str]
 ) -> list[str]:
     """Return a sentence for each key that lacks the prefix but would make sense with it."""
     if not prefix:
         return []
     names = set(known)
-    return [
-        f"The configuration key {key!r} is ignored; did you mean {prefix + key!r}?"
-        for key in gconfig
-        if not key.startswith(prefix) and key.split(".")[0] in names
-    ]
+    messages = []
+    for key, value in gconfig.items():
+        ignored = f"The configuration key {key!r} is ignored, as it is by APScheduler 3, since it does not begin with {prefix!r}"
+        name, _, rest = key.partition(".")
+        if key == prefix.rstrip(".") and isinstance(value, Mapping):
+            inner = next((each for each in value if each in names), None)
+            if inner is not None:
+                messages.append(
+                    f"{ignored}: write {prefix + inner!r} and so on, or give what is below it with prefix=None"
+                )
+        elif name in names and not key.startswith(prefix):
+            keyword = "" if rest else f", or give the keyword argument {key}=..."
+            messages.append(f"{ignored}: write {prefix + key!r}{keyword}")
+    return messages
 
 
 def _none_if_word(value: Any) -> Any:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from apscheduler import completions, leases
-from apscheduler.events import EVENT_JOB_REMOVED
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_REMOVED
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
@@ -654,3 +654,47 @@ def test_who_was_asleep_like_everybody_gives_others_time_to_renew_their_leases(
         scheduler._process_jobs()
 
     assert looked == [T0, T0 + timedelta(hours=8, seconds=8)]
+
+
+# A backlog.
+
+
+def test_a_slow_job_catches_up_with_a_backlog_that_comes_in_parts(make: Any) -> None:
+    """What becomes due while a part is under way is given up, as always when a job is still running."""
+
+    class Slow(DebugExecutor):
+        """Runs nothing until it is told to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[tuple[Job, Any]] = []
+
+        def _do_submit_job(self, job: Job, run_times: Any) -> None:
+            self.waiting.append((job, run_times))
+
+        def go_on(self) -> int:
+            job, run_times = self.waiting.pop()
+            super()._do_submit_job(job, run_times)
+            return len(run_times)
+
+    clock, slow = ManualClock(T0), Slow()
+    scheduler = make(PassScheduler, clock=clock, executors={"default": slow})
+    skipped: list[Any] = []
+    scheduler.add_listener(
+        lambda event: skipped.extend(event.scheduled_run_times), EVENT_JOB_MAX_INSTANCES
+    )
+    scheduler.start()
+    scheduler.add_job(nothing, "interval", seconds=1, id="a", coalesce=False)
+    clock.advance(seconds=1500)
+    scheduler._process_jobs()
+    clock.advance(seconds=600)
+    scheduler._process_jobs()  # the first part is under way: the rest waits for it
+
+    assert slow.go_on() == 1000
+    scheduler._process_jobs()
+    clock.advance(seconds=600)
+    scheduler._process_jobs()
+
+    assert len(skipped) == 700
+    assert slow.go_on() == 1000
+    assert scheduler.get_job("a").next_run_time == clock.now() + timedelta(seconds=1)

@@ -14,8 +14,14 @@ from typing import Any
 
 import pytest
 
-from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_LOST
-from apscheduler.jobstores.contract import ClaimRequest
+from apscheduler.events import (
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
+    EVENT_JOB_MAX_INSTANCES,
+)
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job
+from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import Identity
 from apscheduler.runs import Plan, RunFilter, RunState
@@ -240,3 +246,69 @@ def test_who_comes_back_does_not_hand_back_what_others_have_taken_over(
 
     (run,) = store.get_runs(RunFilter(), 10)
     assert (run.state, run.node, run.attempt) == (RunState.RUNNING, other.node.id, 2)
+
+
+def test_the_rest_of_a_long_backlog_waits_for_its_first_part_in_other_schedulers_too(
+    url: str,
+) -> None:
+    class Gated(ThreadPoolExecutor):
+        """Begins to work when it is told to."""
+
+        has_work, may_begin = threading.Event(), threading.Event()
+
+        def _do_submit_job(self, job: Job, run_times: Any) -> None:
+            self.has_work.set()
+            assert self.may_begin.wait(SOON)
+            super()._do_submit_job(job, run_times)
+
+    class Noting(SQLAlchemyJobStore):
+        passes = threading.Semaphore(0)
+
+        def claim(self, request: ClaimRequest) -> ClaimBatch:
+            batch = super().claim(request)
+            self.passes.release()
+            return batch
+
+    ran: list[Any] = []
+    skipped: list[Any] = []
+    complete = threading.Event()
+
+    def listen(event: Any) -> None:
+        ran.append(event.scheduled_run_time)
+        if len(ran) >= 2500:
+            complete.set()
+
+    def make(store: SQLAlchemyJobStore, executor: ThreadPoolExecutor) -> Any:
+        scheduler = BackgroundScheduler(
+            timezone="UTC",
+            jobstores={"default": store},
+            executors={"default": executor},
+        )
+        scheduler.add_listener(listen, EVENT_JOB_EXECUTED)
+        scheduler.add_listener(skipped.append, EVENT_JOB_MAX_INSTANCES)
+        return scheduler
+
+    start = datetime.now(UTC) - timedelta(hours=1)
+    end = start + timedelta(seconds=2499)
+    first = make(SQLAlchemyJobStore(url), Gated())
+    other = make(Noting(url), ThreadPoolExecutor())
+    first.start(paused=True)
+    first.add_job(
+        "builtins:int",
+        *("interval",),
+        **{"seconds": 1, "start_date": start, "end_date": end},
+        coalesce=False,
+        next_run_time=start,
+    )
+    first.resume()
+    assert Gated.has_work.wait(SOON)
+    other.start()
+    for _ in range(2):
+        assert Noting.passes.acquire(timeout=SOON)
+    Gated.may_begin.set()
+    assert complete.wait(SOON)
+    first.shutdown()
+    other.shutdown()
+
+    assert skipped == []
+    assert sorted(ran) == [start + timedelta(seconds=n) for n in range(2500)]

@@ -74,6 +74,10 @@ class CompletionBuffer:
         """Whether there are outcomes that nobody has begun to write."""
         return bool(self._pending)
 
+    def has_pending_of(self, job_id: str) -> bool:
+        """Return whether there are such outcomes of runs of a job."""
+        return any(each.job_id == job_id for each in self._pending.copy())
+
     def take(self) -> list[Completion]:
         """Return what is waiting, to be written by the caller, who holds ``writing``."""
         self._urgent = False

@@ -82,6 +82,8 @@ class StoreDriver:
         self._term = NEVER
         self.is_closing = False
         self._open: dict[str, _OpenRun] = {}
+        # Runs that have ended and whose outcomes are not in the buffer yet, and their jobs.
+        self._ending: dict[str, str] = {}
         self.selection = Selection(self)
         self.housekeeper = Housekeeper(self)
         # Whether ready runs wait for a run of their job to end: its outcome wakes the loop.
@@ -200,6 +202,17 @@ class StoreDriver:
         """Return whether runs of this job are going on here."""
         return any(run.job.id == job_id for run in list(self._open.values()))
 
+    def has_unsettled_runs(self, job_id: str) -> bool:
+        """Return whether the store counts runs of this job, which go on here or whose outcomes it does not have yet.
+
+        To be asked during a claim. The order is that in which an outcome makes its way.
+        """
+        return (
+            self.has_open_runs(job_id)
+            or job_id in list(self._ending.values())
+            or self.completions.has_pending_of(job_id)
+        )
+
     def has_runs_besides(self, run_ids: frozenset[str]) -> bool:
         """Return whether runs of this store are going on, other than these."""
         opened = self._open
@@ -312,6 +325,7 @@ class StoreDriver:
             self.engine.identity,
             self.completions.take(),
             self.selection.accepts,
+            self.selection.waits,
             keeps_history=self.store.history_runs != 0,
         )
 
@@ -375,9 +389,23 @@ class StoreDriver:
     def note_outcome(self, event: JobExecutionEvent) -> bool:
         """Record how a run ended; return False if it is none of this store."""
         run_id = event.run_id or self._find_run(event)
-        opened = self._open.pop(run_id, None) if run_id is not None else None
-        if opened is None or run_id is None:
-            return False  # told before, or by somebody who was not handed the run
+        if run_id is None:
+            return False
+        self._ending[run_id] = event.job_id
+        try:
+            opened = self._open.pop(run_id, None)
+            if opened is None:
+                return False  # told before, or by somebody who was not handed the run
+            self._settle(run_id, opened, event)
+        finally:
+            self._ending.pop(run_id, None)
+        if self._has_waiting or event.job_id in self.selection.in_parts:
+            self.scheduler.wakeup()
+        self._close_if_last()
+        return True
+
+    def _settle(self, run_id: str, opened: _OpenRun, event: JobExecutionEvent) -> None:
+        """Have it recorded how a run ended, or handed back that it did not begin."""
         if self._is_kept_from_starting(event, opened.run_times):
             self._unstarted.append(_claim_again(run_id, opened))
             if not self.engine.is_ending:  # the next pass hands it back
@@ -385,8 +413,7 @@ class StoreDriver:
             elif not self.engine.stopping:
                 # The program ends, and nobody closes the store.
                 self._settle_accounts()
-            self._close_if_last()
-            return True
+            return
         now = self.scheduler._clock.now()
         exc = event.exception
         completion = Completion(
@@ -406,10 +433,6 @@ class StoreDriver:
         self.record(completion, again is not None and again < now + URGENT)
         if self.engine.observed:
             self.engine.outcomes.observe(self.alias, event, completion, opened.run_time)
-        if self._has_waiting or event.job_id in self.selection.in_parts:
-            self.scheduler.wakeup()
-        self._close_if_last()
-        return True
 
     def _keeps_history_of(self, job: Job) -> bool:
         return keeps_history(job, self.store.history_runs != 0)

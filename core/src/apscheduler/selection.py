@@ -21,6 +21,9 @@ BATCH_SIZE = 500
 
 MAX_HOLD = timedelta(minutes=10)
 
+# Fire times that are older, several at a time, are what is left of a backlog: schedulers look more often than that.
+BACKLOG_AGE = timedelta(minutes=1)
+
 
 @dataclass(slots=True)
 class _Hold:
@@ -43,8 +46,9 @@ class Selection:
         self._engine = driver.engine
         self._scheduler = driver.scheduler
         self._holds: dict[str, _Hold] = {}
-        # Jobs with a backlog too long for one claim: the rest waits for the first part, instead of being skipped.
-        self.in_parts: set[str] = set()
+        # Jobs with a backlog too long for one claim: what was due when its first part was planned waits for that part,
+        # instead of being skipped; what becomes due meanwhile does not, or a slow job would never catch up.
+        self.in_parts: dict[str, datetime] = {}
         self.has_rest = False
         self.accepted: dict[str, Job] = {}
         self._capacities: dict[str, int] = {}
@@ -106,20 +110,36 @@ class Selection:
                 )
             if job.next_run_time is None or job.next_run_time > now:
                 return None
-            if job.id in self.in_parts and self._driver.has_open_runs(job.id):
+            if self._is_part(job) and self._driver.has_unsettled_runs(job.id):
                 return None
             plan = planning.plan(job, now)
         except Exception as exc:
             self._hold(job, exc, "its trigger failed")
             return None
         if plan.next_run_time is not None and plan.next_run_time <= now:
-            self.in_parts.add(job.id)
+            self.in_parts.setdefault(job.id, now)
             self.has_rest = True
         elif self.in_parts:
-            self.in_parts.discard(job.id)
+            self.in_parts.pop(job.id, None)
         if self._holds:
             self._holds.pop(job.id, None)
         return plan
+
+    def waits(self, job: Job, plan: Plan) -> bool:
+        """Return whether run times wait for a run of the job to end: the rest of a backlog that others have begun with.
+
+        Whose run it is gives up what has become due meanwhile.
+        """
+        times = plan.run_times
+        return (
+            len(times) > 1
+            and times[0] < self._now - BACKLOG_AGE
+            and not self._driver.has_open_runs(job.id)
+        )
+
+    def _is_part(self, job: Job) -> bool:
+        until = self.in_parts.get(job.id)
+        return until is not None and job.next_run_time <= until
 
     def is_held(self, job: Job, now: datetime) -> bool:
         """Return whether the job was found to be one that cannot be run here at present."""

@@ -190,6 +190,9 @@ class ClaimPass(ABC):
         if plan is None:
             return
         skipped = bool(plan.run_times) and self._is_full(due, job)
+        if skipped and request.waits(job, plan):
+            self.batch.waiting = True
+            return
         run_times = RunTimes() if skipped else started_times(plan, request.identity)
         if run_times:
             self._started[job.id] = self._started.get(job.id, 0) + 1

@@ -69,6 +69,8 @@ class ClaimRequest:
     :ivar identity: who is asking; makes the identifiers of claims and runs
     :ivar completions: outcomes to be written in the same step, before instances are counted
     :ivar accepts: whether this scheduler can start a ready run of the job now; one that it does not accept is left
+    :ivar waits: whether run times of a job that has as many instances as it allows are left in place until one ends,
+        instead of being given up
     :ivar lease_until: the step that starts runs also records that their owner is alive until then; None where no
         lease is kept
     :ivar keeps_history: whether finished runs are kept of jobs that do not say
@@ -80,6 +82,7 @@ class ClaimRequest:
     identity: Identity
     completions: Sequence[Completion] = ()
     accepts: "Callable[[Job], bool]" = lambda job: True
+    waits: "Callable[[Job, Plan], bool]" = lambda job, plan: False
     lease_until: datetime | None = None
     keeps_history: bool = True
 

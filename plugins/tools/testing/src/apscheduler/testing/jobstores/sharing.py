@@ -112,6 +112,27 @@ class SharingContract(JobStoreContract):
         assert found.skipped
 
     @only_if(lambda suite: suite.shareable)
+    def test_what_waits_for_a_run_of_another_scheduler_is_left_as_it_is(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        me = Identity()
+        store.add_job(make_stored_job("a", T0))
+        (started,) = claim(store, me, plan=run_again).claims
+
+        batch = claim(
+            *(other, Identity(), T0 + TICK),
+            plan=run_again,
+            waits=lambda job, plan: True,
+        )
+
+        assert (batch.claims, batch.waiting) == ([], True)
+        assert states(store) == [RunState.RUNNING]
+        store.complete(completions(started, me))
+        (found,) = claim(other, Identity(), T0 + TICK).claims
+        assert list(found.run_times) == [T0 + TICK]
+
+    @only_if(lambda suite: suite.shareable)
     def test_a_change_fails_when_another_store_was_faster(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:

@@ -296,7 +296,9 @@ def test_the_rest_of_a_long_backlog_waits_for_its_first_part_in_other_schedulers
     first.add_job(
         "builtins:int",
         *("interval",),
-        **{"seconds": 1, "start_date": start, "end_date": end},
+        seconds=1,
+        start_date=start,
+        end_date=end,
         coalesce=False,
         next_run_time=start,
     )

@@ -110,7 +110,9 @@ class Selection:
                 )
             if job.next_run_time is None or job.next_run_time > now:
                 return None
-            if self._is_part(job) and self._driver.has_unsettled_runs(job.id):
+            if self._is_part(
+                job.id, job.next_run_time
+            ) and self._driver.has_unsettled_runs(job.id):
                 return None
             plan = planning.plan(job, now)
         except Exception as exc:
@@ -137,9 +139,9 @@ class Selection:
             and not self._driver.has_open_runs(job.id)
         )
 
-    def _is_part(self, job: Job) -> bool:
-        until = self.in_parts.get(job.id)
-        return until is not None and job.next_run_time <= until
+    def _is_part(self, job_id: str, run_time: datetime) -> bool:
+        until = self.in_parts.get(job_id)
+        return until is not None and run_time <= until
 
     def is_held(self, job: Job, now: datetime) -> bool:
         """Return whether the job was found to be one that cannot be run here at present."""

@@ -28,18 +28,17 @@ class Environments:
         """Return the interpreter of an environment with distributions that are built from their sources.
 
         :param wanted: which of them to install by name; what they need comes with them
-        :param libraries: which pure Python distributions they need besides those of core
+        :param libraries: which third-party distributions they need besides those of core; what these need comes along
         """
         directory: Path = self._make_directory("environment")
         wheels = directory / "wheels"
         for source in sources:
             build: list[str | Path] = ["-m", "hatchling", "build", "-t", "wheel"]
             self._run(sys.executable, *build, "-d", wheels, cwd=source)
-        for text in requires("apscheduler-core") or ():
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate():
-                _make_wheel_of_installed(requirement.name, wheels)
-        for library in libraries:
+        needed = _needed_by("apscheduler-core").union(
+            libraries, *map(_needed_by, libraries)
+        )
+        for library in needed:
             _make_wheel_of_installed(library, wheels)
         environment = directory / "environment"
         venv = ["-m", "venv", "--without-pip"]
@@ -80,8 +79,19 @@ class Environments:
         return done.stdout.strip()
 
 
+def _needed_by(name: str) -> set[str]:
+    """Return the names of the distributions that one needs, here and now, and those that these need."""
+    needed: set[str] = set()
+    for text in requires(name) or ():
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            needed |= {requirement.name, *_needed_by(requirement.name)}
+    return needed
+
+
 def _make_wheel_of_installed(name: str, directory: Path) -> None:
-    """Make a wheel of a pure Python distribution as it is installed here.
+    """Make a wheel of a distribution as it is installed here, which fits this interpreter.
 
     So the test installs the real third-party libraries and needs no network.
     """

@@ -26,7 +26,7 @@ WANTED = [
     "apscheduler-trigger-interval",
     "office-scheduling[test]",
 ]
-LIBRARIES = ["pytest", "iniconfig", "packaging", "pygments"]
+LIBRARIES = ["pytest"]
 
 PROGRAM = """
 import sys, threading

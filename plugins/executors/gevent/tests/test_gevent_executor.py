@@ -20,6 +20,7 @@ from apscheduler.events import (
     JobExecutionEvent,
 )
 from apscheduler.executors.gevent import GeventExecutor
+from apscheduler.runs import RunTimes
 from apscheduler.testing import jobs
 from apscheduler.testing.executors import NOON, ExecutorContract, RecordingScheduler
 from apscheduler.testing.jobs import PATIENCE, Gate, make_job
@@ -142,6 +143,26 @@ def test_batches_run_in_greenlets_of_their_own_on_the_hub_of_the_starter(
     assert codes == 2 * [EVENT_JOB_EXECUTED]
     assert len({*work.greenlets, gevent.getcurrent()}) == 3
     assert {greenlet.parent for greenlet in work.greenlets} == {gevent.get_hub()}
+
+
+def test_greenlets_that_take_turns_know_which_run_each_of_them_is(
+    started: GeventExecutor, scheduler: GreenScheduler, work: Work
+) -> None:
+    def tell() -> Any:
+        before = jobs.tell_run()
+        work()
+        return before, jobs.tell_run()
+
+    for name in "ab":
+        run_times = RunTimes([NOON], (f"run-{name}",), "claim", attempt=2)
+        started.submit_job(make_job(tell, id=name), run_times)
+    work.wait(2)
+    work.may_end.set()
+    events = [scheduler.next_event() for _ in "ab"]
+
+    assert {event.job_id: event.retval for event in events} == {
+        name: ((f"run-{name}", name, NOON, 2),) * 2 for name in "ab"
+    }
 
 
 def test_listeners_are_called_in_greenlets_that_may_wait(

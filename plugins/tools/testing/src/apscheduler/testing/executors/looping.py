@@ -12,7 +12,7 @@ import pytest
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_LOST
 from apscheduler.executors.looping import LoopExecutor
 from apscheduler.hooks import get_hooks, hookimpl
-from apscheduler.runs import Run
+from apscheduler.runs import Run, RunTimes
 from apscheduler.testing import jobs
 from apscheduler.testing.executors.basic import (
     NOON,
@@ -166,11 +166,13 @@ class LoopExecutorContract(ExecutorContract):
             await self.pause()
             return before, jobs.tell_run()
 
-        expected = ("", "job", NOON, 1)
+        expected = ("a", "job", NOON, 2)
         for func in (tell, lambda: tell()):
-            event = self.run(started, scheduler, make_job(func))
+            started.submit_job(
+                make_job(func), RunTimes([NOON], ("a",), "claim", attempt=2)
+            )
 
-            assert event.retval == (expected, expected)
+            assert scheduler.next_event().retval == (expected, expected)
 
     def test_hook_is_wrapped_around_the_call_in_its_thread_and_context(
         self, started: Any, scheduler: RecordingScheduler

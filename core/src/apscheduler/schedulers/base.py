@@ -63,7 +63,7 @@ from apscheduler.schedulers.components import (
     STATE_RUNNING,
     STATE_STOPPED,
 )
-from apscheduler.schedulers.jobs import JobMethods
+from apscheduler.schedulers.runs import RunMethods
 from apscheduler.settings import (
     KNOWN_KEYS,
     PREFIX,
@@ -139,7 +139,7 @@ EVENT_HOOKS = {
 }
 
 
-class BaseScheduler(JobMethods):
+class BaseScheduler(RunMethods):
     """Base of all schedulers: keeps stores, executors and jobs together and makes passes when its loop says so.
 
     :param gconfig: configuration whose keys begin with ``apscheduler.``, flat or nested

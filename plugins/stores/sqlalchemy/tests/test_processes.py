@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -32,14 +31,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'jobs.db'}"
     found: str = request.getfixturevalue(request.param)
     return found
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[SQLAlchemyJobStore]:
-    store = SQLAlchemyJobStore(url)
-    store.start(None, "sql")
-    yield store
-    store.shutdown()
 
 
 def start_worker(*arguments: str) -> "subprocess.Popen[str]":

@@ -47,14 +47,6 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[SQLAlchemyJobStore]:
-    store = SQLAlchemyJobStore(url)
-    store.start(None, "sql")
-    yield store
-    store.shutdown()
-
-
-@pytest.fixture
 def other(url: str, store: SQLAlchemyJobStore) -> Iterator[SQLAlchemyJobStore]:
     other = SQLAlchemyJobStore(url)
     other.start(None, "other")

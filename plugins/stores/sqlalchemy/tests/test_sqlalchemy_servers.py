@@ -1,44 +1,33 @@
 """The store keeps what every job store promises, on servers."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
-from apscheduler.testing.jobstores import NativeJobStoreContract
+from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
-class ServerContract(NativeJobStoreContract):
-    @pytest.fixture
-    def store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
-        store = SQLAlchemyJobStore(url)
-        store.start(None, "sql")
-        yield store
-        store.shutdown()
-
-    @pytest.fixture
-    def other_store(
-        self, url: str, store: SQLAlchemyJobStore
-    ) -> Iterator[SQLAlchemyJobStore]:
-        other = SQLAlchemyJobStore(url)
-        other.start(None, "other")
-        yield other
-        other.shutdown()
-
-    @pytest.fixture
-    def unopened_store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
-        unopened = SQLAlchemyJobStore(url)
-        yield unopened
-        unopened.shutdown()
-
-
-class TestOnPostgreSQL(ServerContract):
+class OnPostgreSQL:
     @pytest.fixture
     def url(self, postgresql_database_url: str) -> str:
         return postgresql_database_url
 
 
-class TestOnMariaDB(ServerContract):
+class OnMariaDB:
     @pytest.fixture
     def url(self, mysql_database_url: str) -> str:
         return mysql_database_url
+
+
+class TestOnPostgreSQL(OnPostgreSQL, NativeJobStoreContract):
+    """The fixtures ``store`` and ``other_store`` are those of all tests here."""
+
+
+class TestOnMariaDB(OnMariaDB, NativeJobStoreContract):
+    """So they are here."""
+
+
+class TestSecuredOnPostgreSQL(OnPostgreSQL, SecuredStoreContract):
+    """And so is ``make_secured``."""
+
+
+class TestSecuredOnMariaDB(OnMariaDB, SecuredStoreContract):
+    """And here."""

@@ -2,54 +2,35 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
-from apscheduler.serializers import Serializer
 from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
 
 
-class TestOnFile(NativeJobStoreContract):
+class OnFile:
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'jobs.db'}"
 
-    @pytest.fixture
-    def store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
-        store = SQLAlchemyJobStore(url)
-        store.start(None, "sql")
-        yield store
-        store.shutdown()
 
-    @pytest.fixture
-    def other_store(
-        self, url: str, store: SQLAlchemyJobStore
-    ) -> Iterator[SQLAlchemyJobStore]:
-        other = SQLAlchemyJobStore(url)
-        other.start(None, "other")
-        yield other
-        other.shutdown()
+class TestOnFile(OnFile, NativeJobStoreContract):
+    """The fixtures ``store`` and ``other_store`` are those of all tests here."""
 
-    @pytest.fixture
-    def unopened_store(self, url: str) -> Iterator[SQLAlchemyJobStore]:
-        unopened = SQLAlchemyJobStore(url)
-        yield unopened
-        unopened.shutdown()
+
+class TestSecured(OnFile, SecuredStoreContract):
+    """And so is ``make_secured``."""
 
 
 class TestInMemory(NativeJobStoreContract):
     shareable = False
 
     @pytest.fixture
-    def store(self) -> Iterator[SQLAlchemyJobStore]:
-        store = SQLAlchemyJobStore("sqlite://")
-        store.start(None, "sql")
-        yield store
-        store.shutdown()
+    def url(self) -> str:
+        return "sqlite://"
 
 
 class TestOnAnEngineOfTheUser(NativeJobStoreContract):
@@ -78,20 +59,3 @@ class TestWithRunsInMemory(NativeJobStoreContract):
         store.start(None, "sql")
         yield store
         store.shutdown()
-
-
-class TestSecured(SecuredStoreContract):
-    @pytest.fixture
-    def make_secured(self, tmp_path: Path) -> Iterator[Any]:
-        made = []
-
-        def make(serializer: Serializer) -> SQLAlchemyJobStore:
-            url = f"sqlite:///{tmp_path / 'jobs.db'}"
-            store = SQLAlchemyJobStore(url, serializer=serializer)
-            store.start(None, "sql")
-            made.append(store)
-            return store
-
-        yield make
-        for store in made:
-            store.shutdown()

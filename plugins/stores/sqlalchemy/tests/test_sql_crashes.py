@@ -1,4 +1,4 @@
-"""Processes die before every single statement and commit: no fire is lost, none runs twice."""
+"""Processes die before every single commit: no fire is lost, none runs twice."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from apscheduler.testing.crashes import CrashContract, Reach
+from apscheduler.testing.crashes import CrashContract, Reach, is_of_scenario
 
 # Each has many processes die, one after the other.
 pytestmark = pytest.mark.timeout(300)
@@ -16,16 +16,23 @@ pytestmark = pytest.mark.timeout(300)
 QUERY = re.compile(
     r"\s*(SELECT|PRAGMA|SHOW|SET|BEGIN|DESCRIBE|ROLLBACK)", re.IGNORECASE
 )
+# MariaDB commits before and after these, whatever transaction they are in.
+DEFINITION = re.compile(r"\s*(CREATE|ALTER|DROP)", re.IGNORECASE)
 
 
-def watch_statements(reach: Reach) -> None:
-    """Watch whatever changes a database, and commits: SQLite has no server, PostgreSQL a client in C."""
+def watch_commits(reach: Reach) -> None:
+    """Watch what makes changes last: until then, everything is as it was before the transaction."""
 
     @event.listens_for(Engine, "before_cursor_execute")
     def look(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
-        if not QUERY.match(statement):
-            connection.info["writes"] = True
+        if QUERY.match(statement) or not is_of_scenario():
+            return
+        options = connection.get_execution_options()
+        is_alone = options.get("isolation_level") == "AUTOCOMMIT"
+        if is_alone or DEFINITION.match(statement):
             reach(statement.split(maxsplit=1)[0])
+        if not is_alone:
+            connection.info["writes"] = True
 
     @event.listens_for(Engine, "commit")
     def finish(connection: Connection) -> None:
@@ -33,16 +40,28 @@ def watch_statements(reach: Reach) -> None:
             reach("COMMIT")
 
 
-class StatementContract(CrashContract):
+class DatabaseContract(CrashContract):
     places = ("tablename",)
-    watch = staticmethod(watch_statements)
+    watch = staticmethod(watch_commits)
 
     @pytest.fixture
     def jobstore(self, url: str) -> dict[str, Any]:
         return {"type": "sqlalchemy", "url": url, "tablename": "jobs"}
 
 
-class TestOnSQLite(StatementContract):
+class TestOnSQLite(DatabaseContract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+class TestOnPostgreSQL(DatabaseContract):
+    @pytest.fixture
+    def url(self, postgresql_database_url: str) -> str:
+        return postgresql_database_url
+
+
+class TestOnMariaDB(DatabaseContract):
+    @pytest.fixture
+    def url(self, mysql_database_url: str) -> str:
+        return mysql_database_url

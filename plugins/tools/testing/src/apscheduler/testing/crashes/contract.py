@@ -24,13 +24,15 @@ class CrashContract:
 
     Subclasses supply a fixture ``jobstore``: the configuration of the store, at a place where there is nothing.
 
-    :cvar places: which options of the configuration say where the jobs are kept; each process that is killed gets a
-        place of its own, whose name begins with the one that was given
-    :cvar watch: has a function called before each request that the client sends; None if that cannot be done, so
-        that only whole calls are told apart
+    :cvar places: which options of the configuration say where the jobs are kept; a process that opens an empty store
+        gets a place of its own, whose name begins with the one that was given
+    :cvar is_tidy: whether a place is like new after everything was removed; else each process gets a place of its own
+    :cvar watch: has a function called before each request of the client that may change something; None if that
+        cannot be done, so that only whole calls are told apart
     """
 
     places: ClassVar[tuple[str, ...]]
+    is_tidy: ClassVar[bool] = True
     watch: ClassVar["staticmethod[[Reach], None] | None"] = staticmethod(watch_sockets)
 
     @pytest.fixture(scope="class")
@@ -69,7 +71,8 @@ class CrashContract:
         place = None
         if watch is not None:
             place = (inspect.getfile(watch), watch.__name__)
-        findings = examine(Order(scenario, jobstore, self.places, place, str(tmp_path)))
+        where = self.places, self.is_tidy
+        findings = examine(Order(scenario, jobstore, *where, place, str(tmp_path)))
 
         if findings.failures:
             pytest.fail("\n".join(findings.failures), pytrace=False)

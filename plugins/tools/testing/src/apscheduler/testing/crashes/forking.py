@@ -65,6 +65,7 @@ class Order:
     :ivar scenario: name of the scenario
     :ivar jobstore: configuration of the store
     :ivar places: the options of it that say where the jobs are
+    :ivar is_tidy: whether a place can be used again after it was emptied
     :ivar watch: file and name of the function that watches the client of the store, if there is one
     :ivar directory: where logs are written
     """
@@ -72,6 +73,7 @@ class Order:
     scenario: str
     jobstore: dict[str, Any]
     places: tuple[str, ...]
+    is_tidy: bool
     watch: tuple[str, str] | None
     directory: str
 
@@ -134,7 +136,7 @@ class Examination:
 
     def _make_node(self, place: str, now: Any = T0) -> Node:
         configuration = dict(self._order.jobstore)
-        if self._scenario.opens:
+        if self._scenario.opens or not self._order.is_tidy:
             for name in self._order.places:
                 configuration[name] = f"{configuration[name]}_{place}"
         return Node(configuration, str(self._log(place)), now)

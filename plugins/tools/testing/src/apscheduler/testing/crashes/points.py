@@ -1,6 +1,7 @@
 """Fault points: the places between two calls at which a process is killed."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -11,7 +12,7 @@ from apscheduler.jobstores.contract import NativeJobStore
 
 #: Called with a word for what is about to be sent to the server.
 Reach = Callable[[str], None]
-#: Has a function called before each request of a client, in the thread that makes it.
+#: Has a function called before each request that a client sends for the scenario and that may change what is stored.
 Watch = Callable[[Reach], None]
 
 # Whatever of a store reads or writes what is stored.
@@ -38,7 +39,6 @@ class FaultPoints:
         self.passed: list[str] = []
         self._is_armed = False
         self._call = ""
-        self._thread = threading.get_ident()
 
     def arm(self) -> None:
         """Count from here on."""
@@ -58,9 +58,6 @@ class FaultPoints:
 
     def reach_request(self, name: str) -> None:
         """Come to the point before something is sent to the server."""
-        # Other threads listen, or keep connections alive: they come when they come.
-        if threading.get_ident() != self._thread:
-            return
         self.reach(f"{self._call}: {name}" if self._call else name)
 
     def watch_calls(self, store: NativeJobStore) -> None:
@@ -70,7 +67,7 @@ class FaultPoints:
 
     def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._call or threading.get_ident() != self._thread:
+            if self._call or not is_of_scenario():
                 return method(*args, **kwargs)
             if not self._by_request:
                 self.reach(name)
@@ -83,15 +80,24 @@ class FaultPoints:
         return call
 
 
-def watch_sockets(reach: Reach) -> None:
-    """Watch a client that is written in Python, and sends its requests in the thread that makes them."""
+def is_of_scenario() -> bool:
+    """Return whether this thread carries out the scenario; others listen, or keep connections alive, and come when they come."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def watch_sockets(reach: Reach, queries: re.Pattern[bytes] | None = None) -> None:
+    """Watch a client that is written in Python, and sends its requests in the thread that makes them.
+
+    :param queries: what is sent for requests that change nothing: before these, everything is as it was before
+    """
 
     def watch(name: str) -> None:
         send = getattr(socket.socket, name)
 
-        def watched(self: socket.socket, *args: Any) -> Any:
-            reach("request")
-            return send(self, *args)
+        def watched(self: socket.socket, data: Any, *args: Any) -> Any:
+            if is_of_scenario() and not (queries and queries.match(data)):
+                reach("request")
+            return send(self, data, *args)
 
         setattr(socket.socket, name, watched)
 

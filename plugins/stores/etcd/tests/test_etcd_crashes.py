@@ -1,4 +1,4 @@
-"""Processes die before every single request: no fire is lost, none runs twice."""
+"""Processes die before every single request that writes: no fire is lost, none runs twice."""
 
 import re
 from typing import Any
@@ -10,9 +10,10 @@ from apscheduler.testing.crashes import CrashContract, Reach, watch_sockets
 # Each has many processes die, one after the other.
 pytestmark = pytest.mark.timeout(300)
 
-# Heads of requests whose bodies come later, and bodies in which nothing is put or deleted.
+# Heads of requests whose bodies come next, and bodies by which nothing is put or deleted.
 QUERIES = re.compile(
-    rb"POST /v3/kv/(range|txn) |(?!.*request_(put|delete_range)).*(request_range|^{\"key\")", re.DOTALL
+    rb"POST /v3/kv/(range|txn) |{\"(key|compare)\"(?!.*request_(put|delete_range))",
+    re.DOTALL,
 )
 
 

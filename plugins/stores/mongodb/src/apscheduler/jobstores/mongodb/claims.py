@@ -206,7 +206,7 @@ class _JobClaim:
         if isinstance(step.record, ReadyRuns):
             self._restart(step.record)
         else:
-            self._move(step, step.record)
+            self._move(step)
 
     def _restart(self, ready: ReadyRuns) -> None:
         """Make ready runs running ones."""
@@ -222,18 +222,14 @@ class _JobClaim:
             runs.append(run)
         self.after = with_runs(self.after, runs, self._revision)
 
-    def _move(self, step: Step, due: DueJob) -> None:
+    def _move(self, step: Step) -> None:
         """Begin the runs of a fire, and move the job to the next one, if there is one."""
-        is_over = step.timestamp is None
         options = options_of(step.claim.job)
         started = [{**run, **options} for run in encode_started(step.claim, self._node)]
-        if is_over and "max_attempts" in options:
-            for run in started:
-                run[JOB_STATE] = due.data
         ended = [{**encode_run(run), **options} for run in step.idle]
         runs = [*runs_of(self.after), *started, *ended]
         after = with_runs(self.after, runs, self._revision)
-        if is_over:
+        if step.timestamp is None:
             after = without_job(after)
         else:
             after[NEXT_RUN_TIME] = step.timestamp

@@ -66,9 +66,17 @@ def with_runs(document: Document, runs: list[Document], revision: str) -> Docume
 
 
 def without_job(document: Document) -> Document:
-    """Return what is left of a document when it is to be no job any more."""
+    """Return what is left of a document when it is to be no job any more.
+
+    Runs that are to be repeated when they are lost get a copy of the job.
+    """
     gone = (NEXT_RUN_TIME, JOB_STATE)
-    return {name: value for name, value in document.items() if name not in gone}
+    left = {name: value for name, value in document.items() if name not in gone}
+    left[RUNS] = [
+        {JOB_STATE: document[JOB_STATE], **run} if "max_attempts" in run else run
+        for run in runs_of(document)
+    ]
+    return left
 
 
 def update(before: Document, after: Document) -> UpdateOne:

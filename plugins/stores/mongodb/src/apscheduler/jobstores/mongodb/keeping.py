@@ -24,7 +24,6 @@ from apscheduler.jobstores.mongodb.documents import (
     Document,
     runs_of,
     update,
-    with_runs,
     without_job,
 )
 from apscheduler.jobstores.mongodb.runs import DUPLICATE, MAX_TRIES, RunDocuments
@@ -232,10 +231,7 @@ class DocumentJobStore(SerializingJobStore):
             has_met = True
             revision = new_revision()
             updates = [
-                update(
-                    document,
-                    without_job(with_runs(document, _with_state(document), revision)),
-                )
+                update(document, {**without_job(document), REVISION: revision})
                 for document in documents
             ]
             self._database.write(updates)
@@ -295,11 +291,3 @@ def _same_record(stored: StoredJob, with_time: bool) -> Document:
     if with_time:
         same[NEXT_RUN_TIME] = timestamp
     return same
-
-
-def _with_state(document: Document) -> list[Document]:
-    """Return the runs, with a copy of the job where they are to be repeated when they are lost."""
-    return [
-        {JOB_STATE: document[JOB_STATE], **run} if "max_attempts" in run else run
-        for run in runs_of(document)
-    ]

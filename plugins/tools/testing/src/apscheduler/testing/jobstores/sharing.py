@@ -255,6 +255,24 @@ class SharingContract(JobStoreContract):
         assert (run.state, run.attempt) == (RunState.LOST, 2)
 
     @only_if(lambda suite: suite.shareable)
+    def test_a_lost_run_is_retried_though_its_job_has_had_its_last_fire_since(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        dead, me, now = Identity(), Identity(), T0 + 2 * LEASE
+        store.add_job(make_stored_job("a", T0, on_lost="retry", max_instances=2))
+        (first,) = claim(store, dead, plan=run_again, lease_until=T0 + LEASE).claims
+        (last,) = claim(other, me, T0 + TICK, run_once, lease_until=now + LEASE).claims
+        other.complete(completions(last, me))
+
+        (run,) = other.take_over(me.node, now)
+        (retried,) = claim(other, me, now).claims
+
+        assert run.state is RunState.READY
+        assert retried.run_times.run_ids == first.run_times.run_ids
+        assert retried.job.func is add
+
+    @only_if(lambda suite: suite.shareable)
     def test_a_renewed_lease_keeps_runs_from_being_taken(
         self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:

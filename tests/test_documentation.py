@@ -4,6 +4,8 @@ import re
 import runpy
 import tomllib
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -183,6 +185,73 @@ def test_every_module_of_core_is_in_the_architecture(room: str) -> None:
     page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
 
     assert f"`{room}`" in page
+
+
+@pytest.fixture(scope="module")
+def architecture() -> dict[str, Any]:
+    """What the script has that draws the architecture."""
+    return runpy.run_path(str(ROOT / "scripts" / "draw-architecture"))
+
+
+def test_the_drawing_of_the_architecture_is_up_to_date(
+    architecture: dict[str, Any],
+) -> None:
+    assert architecture["DRAWING"].read_text("utf-8") == architecture["draw"](), (
+        "draw it anew: python3 scripts/draw-architecture"
+    )
+
+
+def test_arrows_lead_to_what_is_imported_and_to_everything_that_is(
+    architecture: dict[str, Any],
+) -> None:
+    drawing = ElementTree.parse(DOCS / "explanation" / "architecture.svg")
+    titles = filter(None, (each.get("data-edge") for each in drawing.iter()))
+    arrows = {tuple(title.split(" → ")) for title in titles}
+    real: set[tuple[str, str]] = architecture["find_edges"]()
+    reachable = {box: architecture["reachable"](box, arrows) for box, _ in real}
+
+    assert arrows <= real
+    assert [edge for edge in sorted(real) if edge[1] not in reachable[edge[0]]] == []
+    assert [box for box in reachable if box in reachable[box]] == [], "going in circles"
+
+
+def test_core_imports_no_plugin(architecture: dict[str, Any]) -> None:
+    boxes = architecture["BOXES"]
+    upwards = [
+        (begin, end)
+        for begin, end in architecture["find_edges"]()
+        if boxes[end].plugins and not boxes[begin].plugins
+    ]
+
+    assert upwards == []
+
+
+def test_modules_are_listed_above_those_that_they_import_and_with_their_room(
+    architecture: dict[str, Any],
+) -> None:
+    page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*) \| `([\w/.]+)` \| .* \|$", page, re.MULTILINE)
+    places = {module: place for place, (_, module) in enumerate(rows)}
+    modules = architecture["find_modules"]()
+
+    def place_of(name: str) -> int | None:
+        path = name.removeprefix("apscheduler.").replace(".", "/")
+        return places.get(f"{path}.py", places.get(f"{path}/"))
+
+    room, wrong = "", []
+    rooms = [room := title or room for title, _ in rows]
+    for name, (box, path) in modules.items():
+        place = place_of(name)
+        if place is None or architecture["BOXES"][box].plugins:
+            continue
+        if rooms[place] != box:
+            wrong.append(f"{name} is in the room {box!r}")
+        for target in architecture["find_imports"](path, modules, inside=False):
+            below = place_of(target)
+            if below is not None and below <= place and target != name:
+                wrong.append(f"{name} imports {target}")
+
+    assert wrong == []
 
 
 # What a program written for APScheduler 3 may notice.

@@ -45,8 +45,8 @@ class Workload:
     title: str
     rounds: int = 5
     aims: Mapping[str, Aim] = field(default_factory=dict)
-    # The kind of server that it needs.
-    server: str | None = None
+    # The kinds of servers that it needs.
+    servers: tuple[str, ...] = ()
 
     @property
     def program(self) -> Path:
@@ -97,42 +97,42 @@ WORKLOADS = (
         "postgresql",
         "Recurring jobs due at once, PostgreSQL",
         rounds=3,
-        server="postgresql",
+        servers=("postgresql",),
         aims=ON_A_SERVER,
     ),
     Workload(
         "mariadb",
         "Recurring jobs due at once, MariaDB",
         rounds=3,
-        server="mysql",
+        servers=("mysql",),
         aims=ON_A_SERVER,
     ),
     Workload(
         "redis_store",
         "Recurring jobs due at once, Redis",
         rounds=3,
-        server="redis",
+        servers=("redis",),
         aims={**ON_A_SERVER, "run a due job": Faster(8)},
     ),
     Workload(
         "mongodb",
         "Recurring jobs due at once, MongoDB",
         rounds=3,
-        server="mongodb",
+        servers=("mongodb",),
         aims={**ON_A_SERVER, "run a due job": Faster(5)},
     ),
     Workload(
         "etcd",
         "Recurring jobs due at once, etcd",
         rounds=3,
-        server="etcd",
+        servers=("etcd",),
         aims={**ON_A_SERVER, "run a due job": Faster(5)},
     ),
     Workload(
         "zookeeper",
         "Recurring jobs due at once, ZooKeeper",
         rounds=3,
-        server="zookeeper",
+        servers=("zookeeper",),
         aims={
             **ON_A_SERVER,
             "run a due job": Faster(4),
@@ -143,7 +143,7 @@ WORKLOADS = (
         "listing",
         "Listing 10,000 jobs, and looking some of them up",
         rounds=3,
-        server="redis",
+        servers=("redis",),
         aims={
             f"{store}: {what} a job": Faster(2)
             for store in ("SQLite", "Redis")
@@ -156,4 +156,35 @@ WORKLOADS = (
         aims={"until the first run": Faster(1)},
     ),
     Workload("idle", "Lateness and steady load", rounds=3),
+    Workload(
+        "idle_stored",
+        "An idle scheduler, 300,000 jobs in its store",
+        rounds=1,
+        servers=("postgresql", "redis"),
+        aims={
+            f"{store}: part of a core": Below(1, "%")
+            for store in ("SQLite", "PostgreSQL", "Redis")
+        },
+    ),
+    Workload(
+        "cluster",
+        "4,000 jobs due at once in PostgreSQL, one and four schedulers",
+        rounds=3,
+        servers=("postgresql",),
+        aims={
+            "run a due job, one scheduler": Faster(10),
+            "four compared with one": Below(1, "x"),
+            "burst compared with the ideal": Below(1.6, "x"),
+        },
+    ),
+    Workload(
+        "lateness",
+        "Jobs in PostgreSQL that fire every second, half of the possible load",
+        rounds=3,
+        servers=("postgresql",),
+        aims={
+            "lateness at half of the load, median": Below(10, "ms"),
+            "lateness at half of the load, 99 %": Below(50, "ms"),
+        },
+    ),
 )

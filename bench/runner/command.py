@@ -50,8 +50,9 @@ def _measure_all(
     results: dict[str, Any] = {}
     failures = 0
     for workload in workloads:
-        if workload.server and (reason := servers.provide(workload.server)):
-            print(f"{workload.name} is left out: {reason}", file=sys.stderr)
+        reasons = [r for kind in workload.servers if (r := servers.provide(kind))]
+        if reasons:
+            print(f"{workload.name} is left out: {reasons[0]}", file=sys.stderr)
             failures += 1
             continue
         try:

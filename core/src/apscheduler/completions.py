@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +41,8 @@ class CompletionBuffer:
         # Held while outcomes are on their way: a claim that did not see them would count their runs as going on.
         self.writing = create_lock()
         self._urgent = False
+        # When the first of those that wait came: a claim may have taken those before it.
+        self._waiting_since = 0.0
         self._thread: threading.Thread | None = None
         _buffers.add(self)
 
@@ -53,6 +56,8 @@ class CompletionBuffer:
             self._pending.append(completion)
             return
         with self._changed:
+            if not self._pending:
+                self._waiting_since = time.monotonic()
             self._pending.append(completion)
             self._urgent |= urgent or len(self._pending) >= BATCH_SIZE
             if self._thread is None:
@@ -89,6 +94,7 @@ class CompletionBuffer:
 
     def give_back(self, completions: list[Completion]) -> None:
         """Take back what could not be written. Writing an outcome twice does no harm."""
+        self._waiting_since = time.monotonic()
         self._pending.extendleft(reversed(completions))
 
     def flush(self) -> None:
@@ -116,6 +122,10 @@ class CompletionBuffer:
 
     def _write(self) -> None:
         delay = DELAY_SECONDS
+
+        def is_urgent() -> bool:
+            return self._urgent and delay == DELAY_SECONDS
+
         while True:
             with self._changed:
                 if not self._pending:
@@ -123,8 +133,10 @@ class CompletionBuffer:
                 if not self._pending:
                     self._thread = None
                     return
-                if not self._urgent or delay == RETRY_SECONDS:
-                    self._changed.wait_for(lambda: self._urgent, delay)
+                left = self._waiting_since + delay - time.monotonic()
+                if left > 0 and not is_urgent():
+                    self._changed.wait_for(is_urgent, left)
+                    continue  # a claim may have taken them
             try:
                 self.flush()
                 delay = DELAY_SECONDS

@@ -133,6 +133,10 @@ class TestOnACluster(NativeJobStoreContract):
             yield other
             other.shutdown()
 
+    @pytest.fixture
+    def unopened_store(self, cluster: RedisCluster) -> RedisJobStore:
+        return RedisJobStore(client=cluster, **TAGGED)
+
 
 @pytest.mark.parametrize(
     "keys",

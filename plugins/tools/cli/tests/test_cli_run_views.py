@@ -29,6 +29,8 @@ if not hasattr(os, "login_tty"):
 PATIENCE = 30
 SHOW_CURSOR = "\x1b[?25h"
 STYLING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What a view is drawn with: erase a line, go up; and everything else.
+DRAWING = re.compile(r"\x1b\[2K|\x1b\[1A|\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\r\n\x1b]+")
 
 CONFIG = """
     [apscheduler]
@@ -67,7 +69,7 @@ def fail():
     raise ValueError("no luck")
 
 def work():
-    os.write(1, b"work has begun\\n")
+    os.system("echo work has begun")
     while not Path("go").exists():
         time.sleep(0.02)
 """
@@ -99,6 +101,26 @@ class Terminal:
     def text(self) -> str:
         """Everything that was written so far, without colours and the like."""
         return STYLING.sub("", self.raw).replace("\r", "")
+
+    @property
+    def lines(self) -> list[str]:
+        """What somebody sees who looks at a terminal that is high enough for everything."""
+        lines, row, column = [""], 0, 0
+        for token in DRAWING.findall(self.raw):
+            if token == "\x1b[2K":
+                lines[row] = ""
+            elif token == "\x1b[1A":
+                row = max(0, row - 1)
+            elif token == "\r":
+                column = 0
+            elif token == "\n":
+                row += 1
+                lines += [""] * (row == len(lines))
+            elif not token.startswith("\x1b"):
+                kept = lines[row].ljust(column)
+                column += len(token)
+                lines[row] = kept[: column - len(token)] + token + kept[column:]
+        return [line.rstrip() for line in lines]
 
     def wait_for(self, pattern: str) -> None:
         while not re.search(pattern, self.text):
@@ -205,8 +227,28 @@ def test_records_of_logs_appear_above_the_view(
     view = terminal("--log-level", "info")
 
     view.wait_for(r"INFO apscheduler\.scheduler: Scheduler started\n")
-    view.wait_for(r"ERROR apscheduler\.executors\.default: [^\r]*?\nTraceback")
-    view.wait_for(r"Recent\n")
+    view.wait_for(r"ERROR apscheduler\.executors\.default: Job \"fail")
+    view.wait_for(r"raise ValueError\(\"no luck\"\)\n")
+
+
+def test_what_jobs_and_their_processes_print_stands_above_one_view(
+    terminal: Callable[..., Terminal],
+) -> None:
+    view = terminal()
+    view.wait_for(r"(?s)(tick is heard\n.*){3}")
+    view.wait_for("work has begun")
+    view.wait_for(r"(?s)(Recent\n.*){5}")
+
+    view.process.send_signal(signal.SIGTERM)
+    Path("go").touch()
+    view.end()
+
+    text = "\n".join(view.lines)
+    assert text.count("Next") <= 1
+    assert view.lines.count("work has begun") == 1
+    ticks = view.lines.count("tick is heard")
+    assert ticks == view.text.count("tick is heard") >= 3
+    assert text.index("work has begun") < text.index("Stopped after")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -93,22 +92,8 @@ def in_zone(time: datetime | None, zone: tzinfo) -> datetime | None:
 def set_up_logging(level: str) -> None:
     """Write log records of this level and above to standard error."""
     logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[_StandardErrorHandler()],
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-
-
-class _StandardErrorHandler(logging.Handler):
-    """Writes to what is standard error by then: a view at the terminal takes its place for a while."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
-        try:
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
-        except Exception:
-            self.handleError(record)
 
 
 def format_time(time: datetime, now: datetime) -> str:

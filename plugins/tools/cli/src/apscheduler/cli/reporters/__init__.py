@@ -1,5 +1,7 @@
 """Telling what a scheduler does: lines for people, a view that changes for those at a terminal, JSON for machines."""
 
+import os
+
 from rich.console import Console
 
 from apscheduler.cli.reporters.base import Reporter
@@ -21,10 +23,12 @@ def create_reporter(
 
         return MachineReporter(scheduler, take_output())
     console = Console()
-    if is_plain or not console.is_terminal or console.is_dumb_terminal:
+    is_simple = not console.is_terminal or console.is_dumb_terminal
+    if is_plain or is_simple or not hasattr(os, "openpty"):
         from apscheduler.cli.reporters.lines import LineReporter
 
         return LineReporter(scheduler, console)
     from apscheduler.cli.reporters.live import LiveReporter
+    from apscheduler.cli.reporters.terminal import Terminal
 
-    return LiveReporter(scheduler, console)
+    return LiveReporter(scheduler, Terminal())

@@ -1,7 +1,5 @@
 """A view for people at a terminal: what comes next, what is running, and what has happened lately."""
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apscheduler.cli.reporters.lines import LineReporter, label_of
+from apscheduler.cli.reporters.terminal import Terminal
 from apscheduler.cli.shared import format_seconds
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobExecutionEvent
 from apscheduler.job import Job
@@ -36,8 +35,6 @@ MAX_ROWS, OTHER_LINES = 10, 10
 UNSURE_AFTER = timedelta(seconds=10)
 REMEMBERED = 10_000
 
-SHOW_CURSOR = b"\x1b[?25h\n"
-
 Key = tuple[str | None, str, datetime]
 
 
@@ -54,12 +51,15 @@ class LiveReporter(LineReporter):
 
     pause = DRAW_PAUSE
 
-    def __init__(self, scheduler: BaseScheduler, console: Console):
+    def __init__(self, scheduler: BaseScheduler, terminal: Terminal):
+        console = Console(file=terminal.file)
         super().__init__(scheduler, console)
+        self._terminal = terminal
         self._live = Live(
             console=console,
             auto_refresh=False,
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._recent: deque[Text] = deque(maxlen=MAX_ROWS)
         self._going: dict[Key, Going] = {}
@@ -68,23 +68,26 @@ class LiveReporter(LineReporter):
         self._is_outdated = True
         self._look_at = self._draw_at = self._looked_at = 0.0
         self._remark: Text | None = None
-        output, errors = sys.stdout, sys.stderr
-
-        def let_go() -> None:  # a forked process has no view
-            sys.stdout, sys.stderr = output, errors
-
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=let_go)
 
     def close(self) -> None:
         """End the view."""
         super().close()
+        self._end_view()
+
+    def _end_view(self) -> None:
+        self._terminal.give_back()
         self._live.stop()
 
     def abandon(self) -> None:
         """Show the cursor again."""
         with suppress(OSError):
-            os.write(self._console.file.fileno(), SHOW_CURSOR)
+            self._terminal.leave()
+
+    def _show_above(self, lines: str) -> None:
+        with suppress(
+            Exception
+        ):  # such as a terminal that is gone: that is no reason for jobs to fail
+            self._console.print(Text.from_ansi(lines), soft_wrap=True)
 
     def _write(self, text: str | Text, style: str = "") -> None:
         if self._live.is_started:
@@ -100,7 +103,7 @@ class LiveReporter(LineReporter):
 
     def _write_summary(self) -> None:
         self._live.update(Group(*self._recent), refresh=True)
-        self._live.stop()
+        self._end_view()
         super()._write_summary()
 
     def _report(self, event: Any) -> None:
@@ -130,6 +133,7 @@ class LiveReporter(LineReporter):
     def _report_start(self) -> None:
         self._started = True
         self._live.start()
+        self._terminal.take(self._show_above)
         self._read_stores()
         last = self._scheduler.get_runs(limit=MAX_ROWS)
         for run in reversed([run for run in last if run.state.is_final]):

@@ -391,6 +391,40 @@ def test_what_falls_due_while_the_program_ends_stays_in_its_store(url: str) -> N
     store.shutdown()
 
 
+CLAIMING = """
+import sys, threading
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+
+claimed = threading.Event()
+
+class Slow(SQLAlchemyJobStore):
+    def claim(self, request):
+        batch = super().claim(request)
+        if batch.claims:
+            claimed.set()
+            threading.main_thread().join()
+            threading.Event().wait(0.2)  # so that the program would be over if it did not wait
+        return batch
+
+scheduler = BackgroundScheduler(jobstores={"default": Slow(sys.argv[1])})
+scheduler.start()
+scheduler.add_job("builtins:print", id="due", args=["ran"])
+claimed.wait(20)
+"""
+
+
+def test_what_is_being_claimed_while_the_program_ends_is_handed_back(url: str) -> None:
+    done = run_program(CLAIMING, url)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    store = SQLAlchemyJobStore(url)
+    store.start(None, "default")
+    runs = store.get_runs(RunFilter(), 10)
+    assert [(run.job_id, run.state) for run in runs] == [("due", "ready")]
+    store.shutdown()
+
+
 INTERRUPTED = """
 import signal, sys, threading
 from apscheduler.jobstores.memory import MemoryJobStore

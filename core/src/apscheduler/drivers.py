@@ -190,6 +190,15 @@ class StoreDriver:
                 self._unstarted += unstarted
                 raise
 
+    def settle_with_program(self) -> None:
+        """Record what has ended, and hand back what has not begun."""
+        try:
+            self._settle_accounts()
+        except Exception as exc:
+            self.scheduler._logger.warning(
+                "Runs of job store %r could not be recorded: %s", self.alias, exc
+            )
+
     def _owns_runs(self) -> bool:
         """Whether others might miss this node: its runs go on, or the store does not know yet how they ended."""
         return bool(self._open) or self._is_dispatching or self.completions.has_pending

@@ -232,6 +232,12 @@ class Engine:
             thread.end(STOP_SECONDS)
         self._threads.clear()
 
+    def end_with_program(self) -> None:
+        """Leave nothing half done, since nobody shuts the scheduler down: a pass may just have claimed something."""
+        self.stop()
+        for driver in list(self.drivers.values()):
+            driver.settle_with_program()
+
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no run is going on any more, but not longer than so; return whether that is so.
 

@@ -1,5 +1,6 @@
 """The public face of every scheduler: configuration, life cycle, listeners."""
 
+import atexit
 import os
 import sys
 from abc import abstractmethod
@@ -585,6 +586,13 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _before_exit() -> None:
+    for scheduler in list(_schedulers):
+        if scheduler.running and not scheduler._is_client:
+            scheduler._engine.end_with_program()
 
 
 def _nothing() -> None:

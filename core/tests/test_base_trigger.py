@@ -231,3 +231,29 @@ class TestJitter:
         end = datetime.max.replace(tzinfo=UTC)
 
         assert Stepping()._apply_jitter(end, 10, START) == end
+
+
+class Plain(BaseTrigger):
+    def get_next_fire_time(self, previous_fire_time: Any, now: datetime) -> None:
+        """Return None."""
+
+
+class Represented(Plain):
+    def __repr__(self) -> str:
+        return "<represented>"
+
+
+class Told(Represented):
+    def __str__(self) -> str:
+        return "told"
+
+
+@pytest.mark.parametrize(
+    "trigger, text",
+    [(Plain(), "Plain"), (Represented(), "<represented>"), (Told(), "told")],
+)
+def test_a_trigger_without_a_text_of_its_own_is_called_by_its_class(
+    trigger: BaseTrigger, text: str
+) -> None:
+    assert str(trigger) == text
+    assert trigger.explain() == text

@@ -575,3 +575,72 @@ def test_mistakes_in_schedules_are_found(text: str, message: str) -> None:
 
     assert len(found.problems.problems) == 1
     assert re.search(message, str(found.problems.problems[0]))
+
+
+def test_what_cannot_be_read_of_a_job_hides_nothing_else_that_is_wrong() -> None:
+    pytest.importorskip("apscheduler.triggers.interval")
+    text = """
+        [apscheduler.jobs.one]
+        func = config_parts:missing
+        args = no list
+        trigger = interval
+        secnds = 1
+        [apscheduler.jobs.two]
+        func = config_parts:function
+        trigger = nothing
+        """
+
+    found = check_config(write("x.ini", SCHEDULER + dedent(text)))
+
+    places = {problem.place for problem in found.problems.problems}
+    assert places == {
+        "x.ini, [apscheduler.jobs.one] args = 'no list'",
+        "x.ini, [apscheduler.jobs.one] func = 'config_parts:missing'",
+        "x.ini, [apscheduler.jobs.one] secnds",
+        "x.ini, [apscheduler.jobs.two] trigger = 'nothing'",
+    }
+
+
+MISSING_TRIGGERS = [
+    ("cron = 0 7 * * *", "did you mean 'crontab' by 'cron'?"),
+    ("triger = interval", "did you mean 'trigger' by 'triger'?"),
+    ("interval = 5", "such as trigger = interval and minutes = 5"),
+]
+
+
+@pytest.mark.parametrize("line, hint", MISSING_TRIGGERS)
+def test_a_missing_trigger_says_how_to_give_one(line: str, hint: str) -> None:
+    text = f"[apscheduler.jobs.a]\nfunc = builtins:print\n{line}\n"
+
+    problems = check_config(write("x.ini", SCHEDULER + text)).problems.problems
+
+    (problem,) = problems
+    assert hint in problem.text
+
+
+UNPREFIXED = {
+    "x.ini": "[jobs.a]\nfunc = builtins:print\n[loggers]\nkeys = root\n",
+    "x.toml": "[jobs.a]\nfunc = 'builtins:print'\n[tool.jobs]\nkeys = 1\n",
+}
+
+
+@pytest.mark.parametrize("name", UNPREFIXED)
+def test_sections_without_the_prefix_are_ignored_with_a_warning(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = check_config(write(name, UNPREFIXED[name]))
+
+    (message,) = caplog.messages
+    assert message.startswith(f"{name}, [jobs.a]: is ignored")
+    assert "write [apscheduler.jobs.a] if" in message
+    (problem,) = found.problems.problems
+    assert str(problem).startswith(f"{name}, [apscheduler]: there is no such section")
+    assert not problem.fatal
+
+
+def test_the_other_sections_of_a_file_may_be_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = check_config(write("x.ini", f"{SCHEDULER}\n[loggers]\nkeys = root\n"))
+
+    assert (caplog.messages, found.problems.problems) == ([], [])

@@ -1,5 +1,6 @@
 """What is wrong in a configuration: found without starting anything, and without touching a store."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,6 @@ from apscheduler.plugins import (
 )
 from apscheduler.problems import (
     NOTHING,
-    ConfigurationError,
     ProblemList,
     Source,
     describe,
@@ -35,6 +35,8 @@ from apscheduler.settings import (
 )
 from apscheduler.triggers.base import TriggerError
 from apscheduler.util import asbool, astimezone, maybe_ref
+
+logger = logging.getLogger("apscheduler.scheduler")
 
 BASE_CLASSES: Mapping[Kind, type] = {
     "executor": BaseExecutor,
@@ -90,6 +92,7 @@ class Examiner:
     def examine(self) -> Examination:
         """Return what is wrong, but for declared jobs."""
         load_installed()  # a plugin may say what a name means
+        self._check_sections()
         found = Examination(self.config, self.problems)
         cls = found.scheduler_class = self._find_scheduler()
         own = (vars(base).get("config_keys", ()) for base in (cls or object).__mro__)
@@ -105,6 +108,19 @@ class Examiner:
         for kind in ("executor", "jobstore"):
             self._check_components(kind)
         return found
+
+    def _check_sections(self) -> None:
+        """Find sections that lack the prefix, of which it is not known that they are meant for us."""
+        if self.source is None:
+            return
+        for name in self.source.unprefixed:
+            logger.warning(
+                "%s, [%s]: is ignored, since it does not begin with %r: write [%s] if it is meant for the scheduler",
+                *(self.source.path, name, PREFIX, PREFIX + name),
+            )
+        if self.config.keys() <= {"source"}:
+            text = "there is no such section, and none below it: nothing is configured"
+            self._report(None, None, text, fatal=False)
 
     def _report(
         self,
@@ -258,12 +274,11 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
     # Their aliases are enough here.
     scheduler._executors = dict.fromkeys(config.get("executors") or (), NOTHING)
     scheduler._jobstores = dict.fromkeys(config.get("jobstores") or (), NOTHING)
-    try:
-        declarations = Declarations.from_config(config)
-    except ConfigurationError as exc:
-        problems.problems += exc.problems
+    declarations = Declarations.from_config(config)
+    if declarations is None:
         return
-    for declared in declarations.declared if declarations else ():
+    problems.problems += declarations.problems.problems
+    for declared in declarations.declared:
         declared.problems = problems
         job = declared.make(scheduler)
         if job is None:

@@ -25,6 +25,9 @@ __all__ = (
 
 ROOT = PREFIX.rstrip(".")
 
+# What sections begin with after the prefix.
+SECTIONS = frozenset(("executors", "job_defaults", "jobs", "jobstores", "scheduler"))
+
 INI_SUFFIXES = (".ini", ".cfg", ".conf")
 
 # In INI files these options of declared jobs are JSON.
@@ -82,16 +85,19 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     text, modified = _read_text(file)
     suffix = file.suffix.lower()
     if suffix in INI_SUFFIXES:
-        entries = list(_read_ini(file, text))
+        ini = _parse_ini(file, text)
+        entries, names = list(_read_ini(ini)), ini.sections()
     elif suffix == ".toml":
-        entries = list(_read_toml(file, text))
+        toml = _parse_toml(file, text)
+        entries, names = list(_walk(toml, ())), [*_tables_in(toml)]
     else:
         known = ", ".join((*INI_SUFFIXES, ".toml"))
         raise _error(file, f"the suffix must be one of {known}, but is {suffix!r}")
     sections = {
         ".".join((ROOT, *keys)): section for section, keys, _ in entries if section
     }
-    source = Source(str(path), modified, sections)
+    unprefixed = [name for name in names if name.partition(".")[0] in SECTIONS]
+    source = Source(str(path), modified, sections, unprefixed)
     problems = ProblemList(source, {})
     config: dict[str, Any] = {}
     for _, keys, value in entries:
@@ -121,7 +127,7 @@ def _read_text(file: Path) -> tuple[str, float]:
 _Entry = tuple[str | None, tuple[str, ...], Any]
 
 
-def _read_ini(file: Path, text: str) -> Iterator[_Entry]:
+def _parse_ini(file: Path, text: str) -> configparser.RawConfigParser:
     # [DEFAULT] is a section like any other: its keys would become options of every job and store.
     parser = configparser.RawConfigParser(default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
@@ -129,6 +135,10 @@ def _read_ini(file: Path, text: str) -> Iterator[_Entry]:
         parser.read_string(text, str(file))
     except configparser.Error as exc:
         raise _error(file, exc.message.replace("\n", " ")) from exc
+    return parser
+
+
+def _read_ini(parser: configparser.RawConfigParser) -> Iterator[_Entry]:
     for section in parser.sections():
         is_ours = section == ROOT or section.startswith(PREFIX)
         branch = _split(section[len(PREFIX) :]) if is_ours else ()
@@ -158,14 +168,22 @@ def _split_key(path: str) -> tuple[str, ...]:
     return (*_split(section), key)
 
 
-def _read_toml(file: Path, text: str) -> Iterator[_Entry]:
+def _parse_toml(file: Path, text: str) -> dict[str, Any]:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise _error(file, f"is not valid TOML: {exc}") from exc
     if not isinstance(data.get(ROOT, {}), dict):
         raise _error(file, f"{ROOT!r} must be a table, but is {data[ROOT]!r}")
-    yield from _walk(data, ())
+    return data
+
+
+def _tables_in(toml: Mapping[str, Any]) -> Iterator[str]:
+    """Return the names of the tables at the top, and of those below."""
+    for name, value in toml.items():
+        if isinstance(value, dict):
+            inner = [f"{name}.{key}" for key in value if isinstance(value[key], dict)]
+            yield from inner or [name]
 
 
 def _walk(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[_Entry]:

@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 
 
 class Declarations:
-    """The jobs that one configuration declares.
+    """The jobs that one configuration declares. What is wrong with a section by itself is noted in ``problems``.
 
     :param jobs: name → section
     :param name: name of the configuration
     :param version: version of the configuration
     :param source: the file it was read from
-    :raises ConfigurationError: if a section is not valid by itself
     """
 
     def __init__(
@@ -48,15 +47,13 @@ class Declarations:
     ):
         self.origin = _make_origin(name, version, source)
         self.outcome = Outcome()
-        problems = ProblemList(source, jobs)
-        self._problems = problems
+        self.problems = problems = ProblemList(source, jobs)
         if not isinstance(jobs, Mapping):
             problems.add("apscheduler", "jobs", "expected a section for each job", jobs)
             jobs = {}
         self.declared = [DeclaredJob(key, jobs[key], problems) for key in jobs]
         self._check_ids()
         self._jobs: list[tuple[DeclaredJob, Job]] = []
-        problems.raise_fatal()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Declarations | None":
@@ -76,16 +73,16 @@ class Declarations:
             first = seen.setdefault((declared.jobstore, declared.id), declared)
             if first is not declared:
                 text = f"[{first.section}] declares a job with this id already"
-                self._problems.add(declared.section, "id", text, declared.id)
+                self.problems.add(declared.section, "id", text, declared.id)
 
     def prepare(self, scheduler: "BaseScheduler") -> None:
         """Import functions and make the jobs, before anything is started.
 
         :raises ConfigurationError: naming what is wrong
         """
-        del self._problems.problems[:]
+        del self.problems.problems[:]
         made = [(declared, declared.make(scheduler)) for declared in self.declared]
-        self._problems.raise_fatal()
+        self.problems.raise_fatal()
         self._jobs = [(declared, job) for declared, job in made if job is not None]
         for _, job in self._jobs:
             job._origin = str(self.origin)
@@ -99,7 +96,7 @@ class Declarations:
         """
         step = Synchronisation(scheduler, self.origin, self._jobs)
         self.outcome = step.outcome
-        step.check_conflicts(ProblemList(self._problems.source, {}))
+        step.check_conflicts(ProblemList(self.problems.source, {}))
         step.carry_out()
 
 

@@ -63,6 +63,11 @@ EXPECTED = {
     "misfire_grace_time": "expected a whole number of seconds, or 'none'",
 }
 
+MISSING_TRIGGER = (
+    "is missing: name one, with its arguments as further keys, such as trigger = interval and minutes = 5; or give a "
+    "crontab line, such as crontab = 0 7 * * *"
+)
+
 # Options that become attributes of the job as they are; those not given come from the job defaults.
 RULES = (*JOB_DEFAULT_TYPES, "next_run_time")
 
@@ -87,11 +92,13 @@ class DeclaredJob:
         self._options: dict[str, Any] = {}
         self._trigger_args: dict[str, Any] = {}
         self._given: Mapping[str, Any] = {}
+        before = len(problems.problems)
         if not isinstance(settings, Mapping):
             self._report(None, "expected a section with options", settings)
         else:
             self._given = settings
             self._read()
+        self._is_readable = len(problems.problems) == before
         self.id = str(self._options.get("id", name))
         self.jobstore = str(self._options.get("jobstore", "default"))
         self.executor = str(self._options.get("executor", "default"))
@@ -147,10 +154,7 @@ class DeclaredJob:
                 "crontab", "cannot be combined with 'trigger'; remove one of them"
             )
         elif not has_trigger and not has_crontab:
-            self._report(
-                "trigger",
-                "is missing: name a trigger (cron, interval, …), or give a crontab line as 'crontab'",
-            )
+            self._report("trigger", MISSING_TRIGGER + self._suggest_schedule())
         if "dialect" in self._given and not has_crontab:
             self._report("dialect", "belongs to 'crontab', which is not given")
         if self._options.get("trigger") == "date" and "run_date" not in self._given:
@@ -158,6 +162,16 @@ class DeclaredJob:
                 "run_date",
                 "is missing: a declared date cannot be the time of every start",
             )
+
+    def _suggest_schedule(self) -> str:
+        """Return what a key may have been meant to be."""
+        from difflib import get_close_matches  # slow to load, and hopefully not needed
+
+        for key in self._trigger_args:
+            near = get_close_matches(key, ("crontab", "trigger"), n=1)
+            if near:
+                return f"; did you mean {near[0]!r} by {key!r}?"
+        return ""
 
     # Making: imports the function and the trigger
 
@@ -167,7 +181,9 @@ class DeclaredJob:
         self._check_aliases(scheduler)
         function = self._find_function()
         trigger = self._make_trigger(scheduler)
-        if function is None or trigger is None or len(self.problems.problems) > before:
+        if function is None or trigger is None or not self._is_readable:
+            return None
+        if len(self.problems.problems) > before:
             return None
         rules = {
             **scheduler._job_defaults,

@@ -17,11 +17,13 @@ class Source:
     :ivar path: as it was given
     :ivar modified: when the file was changed last, seconds since 1970
     :ivar sections: keys with their prefix that are not written in a section of their own, and the section they are in
+    :ivar unprefixed: sections that would be ours if their names began with the prefix
     """
 
     path: str
     modified: float
     sections: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unprefixed: Sequence[str] = ()
 
     def locate(self, section: str, key: str | None) -> str:
         """Return where in the file a key is written."""

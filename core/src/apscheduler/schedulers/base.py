@@ -604,4 +604,7 @@ def _declarations_of(config: Mapping[str, Any]) -> "Declarations | None":
         return None
     from apscheduler.declarations import Declarations  # slow to load; few need it
 
-    return Declarations.from_config(config)
+    declarations = Declarations.from_config(config)
+    if declarations is not None:
+        declarations.problems.raise_fatal()
+    return declarations

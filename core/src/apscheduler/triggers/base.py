@@ -113,6 +113,11 @@ class BaseTrigger(metaclass=ABCMeta):
             "than the previous fire time, or None"
         )
 
+    def __str__(self) -> str:
+        """Return what listings and logs call it: the name of the class, for a trigger that has no text of its own."""
+        has_own = type(self).__repr__ is not object.__repr__
+        return repr(self) if has_own else type(self).__name__
+
     def explain(self) -> str:
         """Return the schedule in words, for people; the default is its text."""
         return str(self)

@@ -16,7 +16,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from apscheduler import completions, leases
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_REMOVED
+from apscheduler.events import (
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_REMOVED,
+)
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
@@ -589,6 +593,41 @@ def test_a_claim_whose_answer_got_lost_does_not_block_its_job(
 
     runs = scheduler.get_runs()
     assert [run.state for run in runs] == ["succeeded"]
+
+
+def test_a_run_that_ends_while_lost_claims_are_looked_for_is_not_started_again(
+    make: Any, url: str
+) -> None:
+    ended = threading.Event()
+
+    class Store(_UnsureStore):
+        is_connected = True
+
+        def get_runs(self, *args: Any) -> Any:
+            runs = super().get_runs(*args)
+            _Work.go.set()
+            assert ended.wait(SOON)
+            return runs
+
+    clock, store = ManualClock(T0), Store(url)
+    scheduler = make(PassScheduler, clock=clock, jobstores={"default": store})
+    scheduler.add_listener(lambda _: ended.set(), EVENT_JOB_EXECUTED)
+    scheduler.start()
+    scheduler.add_job(work, "interval", hours=1, id="slow")
+    clock.advance(hours=1)
+    scheduler._process_jobs()
+    assert _Work.begun.acquire(timeout=SOON)
+    store.is_connected = False
+    scheduler.add_job(nothing, id="other")
+    scheduler._process_jobs()
+
+    clock.advance(seconds=scheduler.jobstore_retry_interval)
+    scheduler._process_jobs()
+
+    (run,) = scheduler.get_runs("slow")
+    assert run.state is RunState.SUCCEEDED
+    scheduler.shutdown()
+    assert not _Work.begun.acquire(blocking=False), "it began twice"
 
 
 def test_the_dead_are_looked_for_soon_when_a_run_is_in_the_way(

@@ -203,9 +203,11 @@ class StoreDriver:
         """Whether others might miss this node: its runs go on, or the store does not know yet how they ended."""
         return bool(self._open) or self._is_dispatching or self.completions.has_pending
 
-    def knows_run(self, run_id: str) -> bool:
-        """Return whether the outcome of this run is awaited."""
-        return run_id in self._open
+    def find_unsettled_runs(self) -> set[str]:
+        """Return the runs that go on here, or whose outcomes are not in the buffer yet."""
+        # In the order in which a run makes its way.
+        found = {*list(self._open), *list(self._ending)}
+        return found.union(*(each.run_times.run_ids for each in self._unstarted))
 
     def has_open_runs(self, job_id: str) -> bool:
         """Return whether runs of this job are going on here."""

@@ -172,10 +172,10 @@ class Engine:
             self.starved.clear()
             self.scheduler.wakeup()
 
-    def knows_run(self, run_id: str) -> bool:
-        """Return whether the outcome of this run is awaited, be it by a store that has been removed meanwhile."""
+    def find_unsettled_runs(self) -> set[str]:
+        """Return the runs whose outcomes are awaited, be it by stores that have been removed meanwhile."""
         drivers = [*self.drivers.values(), *self._retired]
-        return any(driver.knows_run(run_id) for driver in drivers)
+        return set().union(*(driver.find_unsettled_runs() for driver in drivers))
 
     def find_submission(
         self, job_id: str, executor: "BaseExecutor"

@@ -92,11 +92,13 @@ class Housekeeper:
     def _recover_claims(self, now: datetime) -> None:
         """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it."""
         driver, store = self._driver, self._driver.store
-        driver.completions.flush()  # what has ended is not going on
+        # In this order: what goes on now may have ended when the store is asked, and what has ended is recorded before.
+        unsettled = driver.engine.find_unsettled_runs()
+        driver.completions.flush()
         running = RunFilter(states=frozenset([RunState.RUNNING]))
         node = driver.engine.identity.node.id
         for run in store.get_runs(running, MAX_RECOVERED):
-            if run.node != node or driver.engine.knows_run(run.id):
+            if run.node != node or run.id in unsettled:
                 continue
             job = self._find_claimed(run.job_id)
             if job is None:

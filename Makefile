@@ -70,6 +70,7 @@ check: lint types test ## what must pass before a merge
 build: ## build the wheels and source archives of all distributions into dist/
 	rm -rf dist
 	$(UV) build -q --all-packages --out-dir dist
+	@echo "$$(ls dist/*.whl | wc -l) wheels in dist/: see \"In an environment of your own\" in README.md"
 
 constraints: ## take the newest versions of everything into constraints.txt
 	$(UV) lock -q --upgrade

@@ -164,6 +164,11 @@ def test_keys_without_the_prefix_are_ignored_and_each_way_out_that_is_told_works
     assert [[*scheduler._jobstores] for scheduler in ways_out] == [["default"]] * 3
 
 
+def test_a_file_is_not_taken_for_a_dictionary() -> None:
+    with pytest.raises(AttributeError, match=r"create_scheduler\(\)"):
+        BackgroundScheduler("jobs.ini")  # type: ignore[arg-type]  # what is tested
+
+
 def test_defaults() -> None:
     scheduler = BackgroundScheduler()
 

@@ -199,11 +199,17 @@ class BaseScheduler(RunMethods):
         :param prefix: only keys of ``gconfig`` that begin with this count; None or ``""``: all
         :param options: configuration by keyword; replaces entries of ``gconfig``
         :raises SchedulerAlreadyRunningError: if the scheduler is running
+        :raises AttributeError: if it is no dictionary
         :raises Exception: if something is wrong in the configuration
         """
         if self.state != STATE_STOPPED:
             raise SchedulerAlreadyRunningError
         gconfig = gconfig or {}
+        if not isinstance(gconfig, Mapping):
+            raise AttributeError(  # the type that APScheduler 3 raised
+                f"The configuration must be a dictionary, but is {gconfig!r}; a file is read by create_scheduler() of "
+                "apscheduler.config"
+            )
         config = nest(gconfig, prefix)
         config.update({key: copied(value) for key, value in options.items()})
         load_installed()

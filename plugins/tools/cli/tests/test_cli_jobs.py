@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from apscheduler.cli.jobs.showing import describe_origin
 from apscheduler.cli.main import cli
 from apscheduler.cli.standins import DetachedPickle
 from apscheduler.triggers.date import DateTrigger
@@ -339,3 +340,31 @@ def test_damaged_jobs_are_listed_and_can_be_removed() -> None:
 
     assert job["error"]
     assert ids() == []
+
+
+def test_a_cron_text_without_quotes_is_explained() -> None:
+    words = ["--cron", "0", "9", "a.py", "b.py", "mon-fri"]
+
+    result = invoke("add", "--func", "job_functions:report", *words)
+
+    assert result.exit_code == 2
+    assert "Put the columns of a cron text into quotes" in " ".join(
+        result.stderr.split()
+    )
+
+
+ORIGINS = [
+    ("shop@modified 1780315200.25", "shop, modified 2026-06-01 12:00:00"),
+    ("shop@version 1.10", "shop, version 1.10"),
+    ("default@", "default"),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize("origin, text", ORIGINS)
+def test_where_a_job_is_declared_is_told_in_words(
+    origin: str | None, text: str | None
+) -> None:
+    now = datetime(2026, 6, 2, tzinfo=UTC)
+
+    assert describe_origin(origin, now) == text

@@ -122,6 +122,10 @@ def test_what_never_fires_says_why(arguments: tuple[str, ...], reason: str) -> N
         (("5m", "-z", "Mars"), "Mars"),
         (("2030-13-01",), "is not a time"),
         (("'",), "is no schedule"),
+        (
+            ("0", "9", "a.py", "b.py", "1-5"),
+            "Put the columns of a cron text into quotes",
+        ),
         ((), "Missing argument"),
     ],
 )

@@ -38,8 +38,8 @@ minutes = 5
 @jobstore_option
 @output_options
 def count(source: Source, jobstore: str | None, output: Output) -> None:
-    """Count jobs."""
-    with source.open(jobstore) as client:
+    """Count jobs, and create the stores."""
+    with source.open(jobstore, creates=True) as client:
         stores = sorted(client._jobstores)
         if output.is_json:
             output.document({"stores": stores, "jobs": len(client.get_jobs())})
@@ -48,9 +48,17 @@ def count(source: Source, jobstore: str | None, output: Output) -> None:
 
 @click.command()
 @source_options
+def look(source: Source) -> None:
+    """Look which stores there are."""
+    with source.open() as client:
+        click.echo(", ".join(sorted(client._jobstores)))
+
+
+@click.command()
+@source_options
 def fail(source: Source) -> None:
     """Fail while the store is open."""
-    with source.open():
+    with source.open(creates=True):
         raise ConnectionError("the cable is broken")
 
 
@@ -58,12 +66,12 @@ def fail(source: Source) -> None:
 @source_options
 def err(source: Source) -> None:
     """Have a defect."""
-    with source.open():
+    with source.open(creates=True):
         raise JobLookupError("x")
 
 
 def invoke(*arguments: str, **options: Any) -> Result:
-    commands = {each.name: each for each in (count, fail, err) if each.name}
+    commands = {each.name: each for each in (count, look, fail, err) if each.name}
     return CliRunner().invoke(CommandGroup("x", commands), arguments, **options)
 
 
@@ -97,6 +105,25 @@ def test_a_store_that_is_not_configured_is_named_with_those_that_are(
 
     assert result.exit_code == 1
     assert "There is no job store 'third'; there is 'default', 'other'" in result.stderr
+
+
+def test_whoever_only_looks_is_told_that_there_is_nothing_and_creates_nothing() -> None:
+    result = invoke("look", "--store", SQLITE)
+
+    assert result.exit_code == 1
+    assert f"There is nothing in {SQLITE} yet, of job store 'default'" in result.stderr
+    assert not Path("jobs.db").exists()
+
+
+def test_whoever_only_looks_sees_those_stores_of_which_there_is_something(
+    config: str,
+) -> None:
+    invoke("count", "-c", config, "--jobstore", "other")
+
+    result = invoke("look", "-c", config)
+
+    assert (result.output, result.exit_code) == ("other\n", 0)
+    assert not Path("jobs.db").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +250,10 @@ def test_stores_on_servers_are_opened_by_their_urls(
 ) -> None:
     url, options = server
     pairs = (("--store-option", f"{key}={value}") for key, value in options.items())
+    arguments = ["--store", url, *(word for pair in pairs for word in pair)]
 
-    result = invoke("count", "--store", url, *(word for pair in pairs for word in pair))
+    looked = invoke("look", *arguments)
+    counted = invoke("count", *arguments)
 
-    assert result.output == "0 jobs in default\n"
+    assert "There is nothing in " in looked.stderr
+    assert counted.output == "0 jobs in default\n"

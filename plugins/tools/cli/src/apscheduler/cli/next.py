@@ -14,6 +14,7 @@ from tzlocal import get_localzone
 from apscheduler.cli.errors import FAILURE, explained
 from apscheduler.cli.output import Cell, Output, output_options
 from apscheduler.cli.schedules import (
+    QUOTES,
     dialect_option,
     make_cron,
     make_trigger,
@@ -24,6 +25,9 @@ from apscheduler.planning import first_fire_time
 from apscheduler.plugins import installed_components, load_component
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import astimezone
+
+# So many words on their own may be the columns of one line.
+COLUMNS = 5
 
 EVERY = re.compile(r"every\s+(?P<duration>\S+)", re.IGNORECASE)
 FORMS = "cron text of five columns ('0 9 * * mon-fri'), a macro (@daily, with --dialect vixie), a duration (5m), a time ('2030-01-31 18:00'), or a trigger with its arguments ('cron hour=5 day=last')"
@@ -82,7 +86,12 @@ def next_times(
     given = {"on_gap": on_gap, "on_fold": on_fold}
     options = {key: value for key, value in given.items() if value is not None}
     now = (in_zone(start, zone) or datetime.now(UTC)).astimezone(zone)
-    triggers = [parse(text, zone, dialect, options, now) for text in expressions]
+    try:
+        triggers = [parse(text, zone, dialect, options, now) for text in expressions]
+    except click.UsageError as exc:
+        if len(expressions) >= COLUMNS:
+            raise click.UsageError(f"{exc.message}. {QUOTES}") from exc
+        raise
     trigger = triggers[0]
     if len(triggers) > 1:
         trigger = load_component("trigger", "and" if together else "or")(triggers)

@@ -134,20 +134,19 @@ class Runner:
         )
         try:
             self._drive()
+            self._stop.set()
+            self._stopper.join()
+            self._reporter.summarise()
         except ConfigurationError as exc:
-            self._reporter.close()
             raise ConfigurationFailure(exc) from exc
         except Exception as exc:
-            self._reporter.close()
             if self._scheduler._logger.isEnabledFor(10):
                 raise
             raise click.ClickException(
                 f"The scheduler cannot run: {type(exc).__name__}: {exc}"
             ) from exc
-        self._stop.set()
-        self._stopper.join()
-        self._reporter.summarise()
-        self._reporter.close()
+        finally:
+            self._reporter.close()
         return 0
 
     def _drive(self) -> None:

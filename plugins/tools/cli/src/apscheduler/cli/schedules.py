@@ -18,6 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DIALECTS = ("apscheduler", "vixie")
 
+QUOTES = (
+    "Put the columns of a cron text into quotes: otherwise they are words of their own, and the shell takes * for the "
+    "names of files"
+)
+
 dialect_option = click.option(
     "--dialect",
     type=click.Choice(DIALECTS),
@@ -155,7 +160,12 @@ def schedule_options(command: F) -> F:
         trigger_arguments: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
-        pairs = parse_pairs(trigger_arguments)
+        try:
+            pairs = parse_pairs(trigger_arguments)
+        except click.UsageError as exc:
+            if cron is not None:
+                raise click.UsageError(f"{exc.message}. {QUOTES}") from exc
+            raise
         schedule = Schedule(cron, dialect, interval, date, trigger, pairs)
         return command(*args, schedule=schedule, **kwargs)
 

@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 
 import click
 
-from apscheduler.cli.client import Client, open_client
+from apscheduler.cli.client import Client, create_client
 from apscheduler.cli.errors import CommandError, ConfigurationFailure, explained
 from apscheduler.config import ConfigurationError, load_config
+from apscheduler.jobstores.adapter import native_store
+from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.settings import PREFIX, nest
 from apscheduler.store_urls import (
     HIDDEN,
@@ -89,21 +91,25 @@ class Source:
 
     @contextmanager
     def open(
-        self, jobstore: str | None = None, quiet: bool = False
+        self, jobstore: str | None = None, quiet: bool = False, creates: bool = False
     ) -> Iterator[Client]:
         """Open the job stores by a scheduler that runs nothing, and close them afterwards.
 
         :param jobstore: alias of the only one to open
         :param quiet: do not show what the stores warn of
-        :raises click.ClickException: if that fails, or a store fails later on
+        :param creates: whether stores are created of which there is nothing yet
+        :raises click.ClickException: if there is none, that fails, or a store fails later on
         """
         config = self.config
         self.make_importable()
         show = functools.partial(click.echo, err=True)
         with scheduler_warnings(_ignore if quiet else show):
             with explained(f"{self} cannot be opened", config):
-                client = open_client(config, jobstore)
+                client = create_client(config, jobstore)
                 _refuse_memory(client, self)
+                if not creates:
+                    _leave_out_missing(client, self)
+                client.start(paused=True)
             try:
                 yield client
             except Exception as exc:
@@ -261,15 +267,32 @@ def _refuse_memory(client: Client, source: Source) -> None:
 
     :raises CommandError: if there are none
     """
-    stores = {alias: client._native_store(alias) for alias in client._jobstores}
-    if any(store.performs_io for store in stores.values()):
+    stores = client._jobstores.values()
+    if any(native_store(store).performs_io for store in stores):
         return
-    client.shutdown()
     what = "has its jobs in memory" if stores else "has no job store"
     raise CommandError(
         f"{source} {what}: they live and end with the process that runs them, and other processes do not see them. "
         "Configure a job store that keeps them, such as sqlalchemy"
     )
+
+
+def _leave_out_missing(client: Client, source: Source) -> None:
+    """Take stores away of which there is nothing yet: whoever only looks creates none.
+
+    :raises CommandError: if none is left
+    """
+    missing = []
+    for alias, store in list(client._jobstores.items()):
+        if isinstance(store, NativeJobStore) and not store.exists():
+            store.shutdown()
+            del client._jobstores[alias]
+            missing.append(alias)
+    if not client._jobstores:
+        raise CommandError(
+            f"There is nothing in {source} yet, of job store {', '.join(map(repr, missing))}. It is created when a "
+            "scheduler starts, or by 'apscheduler jobs add'; see whether this is the right place"
+        )
 
 
 def _is_of_store(client: Client, exc: Exception) -> bool:

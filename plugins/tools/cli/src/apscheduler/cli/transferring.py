@@ -79,7 +79,7 @@ def import_jobs(
     """Import jobs."""
     if replace and skip:
         raise click.UsageError("Give either --replace or --skip, not both")
-    with source.open(jobstore) as client:
+    with source.open(jobstore, creates=True) as client:
         alias = jobstore or _only(client)
         store = client._native_store(alias)
         jobs = _read(file, client, alias, store)

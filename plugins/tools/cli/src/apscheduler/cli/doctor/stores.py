@@ -116,7 +116,7 @@ def _compare_clocks(store: NativeJobStore, subject: str) -> Finding:
     if there is None:
         return ok(
             subject,
-            "its server tells no time, so that the clocks of all machines should agree",
+            "it tells no time of its own: the clocks of all machines that use it have to agree",
         )
     offset = there - (before + (after - before) / 2)
     text = f"its clock differs from the one here by {format_seconds(abs(offset.total_seconds()))}"

@@ -164,7 +164,7 @@ def add(
     given = given_options(options)
     if paused:
         given["next_run_time"] = None
-    with source.open(jobstore) as client:
+    with source.open(jobstore, creates=True) as client:
         trigger = schedule.make(client.timezone)
         with explained("The job cannot be added"), _conflict_explained(job_id):
             job = client.add_job(

@@ -115,7 +115,7 @@ def _print(
             "when lost": _text(document.get("on_lost")),
             "attempts": _text(document.get("max_attempts")),
             "history": _text(document.get("history")) or "default",
-            "declared in": record.origin,
+            "declared in": describe_origin(record.origin, now),
             "can run here": "yes"
             if document["unavailable"] is None
             else f"no: {document['unavailable']}",
@@ -130,6 +130,18 @@ def _print(
             f"{'run':<12}  {time}  {run['state'].value}{text}"
             + (error if run["exception"] else "")
         )
+
+
+def describe_origin(origin: str | None, now: datetime) -> str | None:
+    """Return which configuration declares a job, and as of when, for people."""
+    if origin is None:
+        return None
+    name, _, stamp = origin.rpartition("@")
+    kind, _, value = stamp.partition(" ")
+    if kind == "modified":
+        time = datetime.fromtimestamp(float(value), now.tzinfo)
+        stamp = f"modified {format_time(time, now)}"
+    return f"{name}, {stamp}" if stamp else name
 
 
 def describe_arguments(document: Mapping[str, Any]) -> str:

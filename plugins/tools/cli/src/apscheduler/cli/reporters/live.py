@@ -69,6 +69,11 @@ class LiveReporter(LineReporter):
         self._look_at = self._draw_at = self._looked_at = 0.0
         self._remark: Text | None = None
 
+    def begin(self, config: str, seconds: float | None) -> None:
+        """Have the terminal to itself before anything runs."""
+        self._terminal.take(self._show_above)
+        super().begin(config, seconds)
+
     def close(self) -> None:
         """End the view."""
         super().close()
@@ -133,7 +138,6 @@ class LiveReporter(LineReporter):
     def _report_start(self) -> None:
         self._started = True
         self._live.start()
-        self._terminal.take(self._show_above)
         self._read_stores()
         last = self._scheduler.get_runs(limit=MAX_ROWS)
         for run in reversed([run for run in last if run.state.is_final]):

@@ -175,6 +175,42 @@ def test_distributions_of_several_versions_are_found() -> None:
     )
 
 
+def test_a_store_that_is_not_configured_well_keeps_nobody_from_the_others() -> None:
+    Path("jobs.ini").write_text(
+        "[apscheduler.jobstores.broken]\ntype = nothing\n"
+        f"[apscheduler.jobstores.default]\ntype = sqlalchemy\nurl = {STORE}\n"
+    )
+
+    result = invoke("doctor", "jobs.ini", APSCHEDULER_STORE="")
+
+    assert result.exit_code == 1
+    assert "problem  job store 'broken': it is not configured well: " in result.stdout
+    assert "ok       job store 'default': it has 2 jobs" in result.stdout
+
+
+def test_the_doctor_compares_the_clock_of_a_server(
+    redis_url: str, redis_prefix: str
+) -> None:
+    redis = pytest.importorskip("redis")
+    pytest.importorskip("apscheduler.jobstores.redis")
+    keys = [f"{redis_prefix}jobs", f"{redis_prefix}times"]
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys[1], {"nobody": 1e12})
+    options = [
+        f"--store-option={option}={key}"
+        for option, key in zip(("jobs_key", "run_times_key"), keys, strict=True)
+    ]
+
+    report = ask("doctor", "--store", redis_url, *options)
+
+    (offset,) = [
+        each["details"]["offset_seconds"]
+        for each in report["findings"]
+        if "offset_seconds" in each["details"]
+    ]
+    assert isinstance(offset, float)
+
+
 # Nodes and runs
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.cli.client import Client, create_client
 from apscheduler.cli.doctor.contents import examine_jobs, examine_nodes, examine_runs
 from apscheduler.cli.doctor.findings import Finding, ok, problem, warning
-from apscheduler.cli.errors import ConfigurationFailure, describe_error
+from apscheduler.cli.errors import describe_error
 from apscheduler.cli.shared import format_seconds
 from apscheduler.cli.sources import Source, scheduler_warnings
 from apscheduler.config import ConfigurationError
@@ -47,7 +47,13 @@ def _examine(source: Source, alias: str) -> Iterator[Finding]:
                 return
             client.start(paused=True)
         except ConfigurationError as exc:
-            raise ConfigurationFailure(exc) from exc
+            for each in exc.problems:
+                yield problem(
+                    subject,
+                    f"it is not configured well: {each}",
+                    "See 'apscheduler check' for everything that is wrong with a configuration",
+                )
+            return
         except Exception as exc:
             yield problem(
                 subject,
@@ -119,11 +125,13 @@ def _compare_clocks(store: NativeJobStore, subject: str) -> Finding:
             "it tells no time of its own: the clocks of all machines that use it have to agree",
         )
     offset = there - (before + (after - before) / 2)
-    text = f"its clock differs from the one here by {format_seconds(abs(offset.total_seconds()))}"
+    seconds = offset.total_seconds()
+    text = f"its clock differs from the one here by {format_seconds(abs(seconds))}"
     if abs(offset) > LARGE_OFFSET + (after - before):
         return warning(
             subject,
             text,
             "Set the clocks; schedulers live by that of the server meanwhile",
+            offset_seconds=seconds,
         )
-    return ok(subject, text)
+    return ok(subject, text, offset_seconds=seconds)

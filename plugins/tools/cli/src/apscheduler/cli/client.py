@@ -5,10 +5,13 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from apscheduler.cli.errors import CommandError
 from apscheduler.cli.standins import detached
 from apscheduler.config import create_scheduler
 from apscheduler.events import JobEvent, SchedulerEvent
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.adapter import native_store
+from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.jobstores.serializing import SerializingJobStore
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.components import _create_serializer
@@ -134,3 +137,38 @@ def create_client(config: Mapping[str, Any], jobstore: str | None = None) -> Cli
     else:
         client._executors = AnyExecutor()
     return client
+
+
+def refuse_memory(client: Client, place: str) -> None:
+    """Check that there are jobs to be seen from another process.
+
+    :param place: where the stores are, for people
+    :raises CommandError: if there are none
+    """
+    stores = client._jobstores.values()
+    if any(native_store(store).performs_io for store in stores):
+        return
+    what = "has its jobs in memory" if stores else "has no job store"
+    raise CommandError(
+        f"{place} {what}: they live and end with the process that runs them, and other processes do not see them. "
+        "Configure a job store that keeps them, such as sqlalchemy"
+    )
+
+
+def leave_out_missing(client: Client, place: str) -> None:
+    """Take stores away of which there is nothing yet: whoever only looks creates none.
+
+    :param place: where the stores are, for people
+    :raises CommandError: if none is left
+    """
+    missing = []
+    for alias, store in list(client._jobstores.items()):
+        if isinstance(store, NativeJobStore) and not store.exists():
+            store.shutdown()
+            del client._jobstores[alias]
+            missing.append(alias)
+    if not client._jobstores:
+        raise CommandError(
+            f"There is nothing in {place} yet, of job store {', '.join(map(repr, missing))}. It is created when a "
+            "scheduler starts, or by 'apscheduler jobs add'; see whether this is the right place"
+        )

@@ -21,11 +21,14 @@ from typing import Any, TypeVar
 
 import click
 
-from apscheduler.cli.client import Client, create_client
-from apscheduler.cli.errors import CommandError, ConfigurationFailure, explained
+from apscheduler.cli.client import (
+    Client,
+    create_client,
+    leave_out_missing,
+    refuse_memory,
+)
+from apscheduler.cli.errors import ConfigurationFailure, explained
 from apscheduler.config import ConfigurationError, load_config
-from apscheduler.jobstores.adapter import native_store
-from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.settings import PREFIX, nest
 from apscheduler.store_urls import (
     HIDDEN,
@@ -106,9 +109,9 @@ class Source:
         with scheduler_warnings(_ignore if quiet else show):
             with explained(f"{self} cannot be opened", config):
                 client = create_client(config, jobstore)
-                _refuse_memory(client, self)
+                refuse_memory(client, str(self))
                 if not creates:
-                    _leave_out_missing(client, self)
+                    leave_out_missing(client, str(self))
                 client.start(paused=True)
             try:
                 yield client
@@ -260,39 +263,6 @@ def _hidden(key: str, value: str) -> str:
     """Return the value of an option of a store so that messages do not show it if it is a password."""
     is_secret = SECRET.search(key) is not None
     return confidential(value, HIDDEN, [value]) if is_secret else value
-
-
-def _refuse_memory(client: Client, source: Source) -> None:
-    """Check that there are jobs to be seen from another process.
-
-    :raises CommandError: if there are none
-    """
-    stores = client._jobstores.values()
-    if any(native_store(store).performs_io for store in stores):
-        return
-    what = "has its jobs in memory" if stores else "has no job store"
-    raise CommandError(
-        f"{source} {what}: they live and end with the process that runs them, and other processes do not see them. "
-        "Configure a job store that keeps them, such as sqlalchemy"
-    )
-
-
-def _leave_out_missing(client: Client, source: Source) -> None:
-    """Take stores away of which there is nothing yet: whoever only looks creates none.
-
-    :raises CommandError: if none is left
-    """
-    missing = []
-    for alias, store in list(client._jobstores.items()):
-        if isinstance(store, NativeJobStore) and not store.exists():
-            store.shutdown()
-            del client._jobstores[alias]
-            missing.append(alias)
-    if not client._jobstores:
-        raise CommandError(
-            f"There is nothing in {source} yet, of job store {', '.join(map(repr, missing))}. It is created when a "
-            "scheduler starts, or by 'apscheduler jobs add'; see whether this is the right place"
-        )
 
 
 def _is_of_store(client: Client, exc: Exception) -> bool:

@@ -89,9 +89,8 @@ class LiveReporter(LineReporter):
             self._terminal.leave()
 
     def _show_above(self, lines: str) -> None:
-        with suppress(
-            Exception
-        ):  # such as a terminal that is gone: that is no reason for jobs to fail
+        # Whatever it is, such as a terminal that is gone: it is no reason for jobs to fail.
+        with suppress(Exception):
             self._console.print(Text.from_ansi(lines), soft_wrap=True)
 
     def _write(self, text: str | Text, style: str = "") -> None:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
+from time import monotonic
 from threading import TIMEOUT_MAX, Event, RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakSet
@@ -121,6 +122,9 @@ __all__ = (
     "SchedulerEvent",
     "SchedulerNotRunningError",
 )
+
+# Where one fire time follows the other, passes begin so far apart: a pass with a few jobs costs little more than with one.
+PACE_SECONDS = 0.005
 
 OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
 
@@ -556,6 +560,7 @@ class BaseScheduler(RunMethods):
         ):  # a store that is just being removed must not come back
             for alias, jobstore in self._jobstores.items():
                 self._engine.add(alias, jobstore)
+        started = monotonic()
         try:
             wakeup = self._engine.process(self._clock.now())
         except Exception:  # not a store, nor a job: still no reason to stop
@@ -569,6 +574,8 @@ class BaseScheduler(RunMethods):
             return None
         # As instants: within one zone Python subtracts wall clocks.
         seconds = wakeup.timestamp() - self._clock.now().timestamp()
+        if 0 < seconds < PACE_SECONDS:
+            seconds = max(seconds, PACE_SECONDS - (monotonic() - started))
         wait_seconds = min(max(seconds, 0), TIMEOUT_MAX)
         self._logger.debug(
             "Next wakeup is due at %s (in %f seconds)",

@@ -7,8 +7,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
-from time import monotonic
 from threading import TIMEOUT_MAX, Event, RLock, get_ident
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakSet
 

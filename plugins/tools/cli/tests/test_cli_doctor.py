@@ -140,6 +140,8 @@ def test_the_doctor_finds_another_package_in_the_way(
     info.mkdir()
     (info / "METADATA").write_text("Name: APScheduler\nVersion: 3.11.3\n")
     (info / "RECORD").write_text("apscheduler/__init__.py,,\n")
+    (tmp_path / "apscheduler").mkdir()
+    (tmp_path / "apscheduler" / "__init__.py").touch()
     rival = Distribution.at(info)
     monkeypatch.setattr(installation, "distributions", lambda: [rival])
 

@@ -6,14 +6,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from runner import report
+from runner import pages, report
 from runner.catalogue import WORKLOADS, Workload
 from runner.environments import RELEASE, prepare_ours, prepare_released
-from runner.measuring import Contestants, Effort, WorkloadError, measure
+from runner.measuring import Contestants, Effort, Metric, WorkloadError, measure
 from runner.servers import Servers
 
 
@@ -27,13 +26,19 @@ def main() -> int:
     except subprocess.CalledProcessError as exc:
         print(f"An environment could not be made: {exc}", file=sys.stderr)
         return 1
+    machine = report.describe_machine()
     console = Console() if sys.stdout.isatty() else Console(width=120)
     with Servers() as servers:
         results, failures = _measure_all(
             _choose(arguments.names), contestants, effort, console, servers
         )
-    document = {**report.describe_machine(), "workloads": results}
+    if arguments.page is not None:
+        pages.write_page(arguments.page, results, machine)
     if arguments.json is not None:
+        document = {
+            **machine,
+            "workloads": {w.name: report.to_json(w, metrics) for w, metrics in results},
+        }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=2, ensure_ascii=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")
@@ -46,8 +51,8 @@ def _measure_all(
     effort: Effort,
     console: Console,
     servers: Servers,
-) -> tuple[dict[str, Any], int]:
-    results: dict[str, Any] = {}
+) -> tuple[list[tuple[Workload, list[Metric]]], int]:
+    results = []
     failures = 0
     for workload in workloads:
         reasons = [r for kind in workload.servers if (r := servers.provide(kind))]
@@ -63,7 +68,7 @@ def _measure_all(
             failures += 1
             continue
         report.print_table(console, workload, metrics)
-        results[workload.name] = report.to_json(workload, metrics)
+        results.append((workload, metrics))
     return results, failures
 
 
@@ -97,6 +102,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all values to a file"
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write a page for the documentation"
     )
     arguments = parser.parse_args()
     for name in arguments.names:

@@ -14,6 +14,8 @@ UV = ROOT / "scripts" / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 RELEASE = "3.11.3"
 DRIVERS = ("psycopg[binary]", "pymysql", "redis", "pymongo", "kazoo")
+# What schedules are compared with.
+OTHERS = ("cronsim",)
 # What only the released APScheduler needs: its client of etcd does not work with newer versions of protobuf.
 RELEASED_DRIVERS = ("etcd3", "protobuf<4")
 
@@ -24,6 +26,7 @@ def prepare_released() -> Path:
         f"apscheduler=={RELEASE}",
         "sqlalchemy",
         *DRIVERS,
+        *OTHERS,
         *RELEASED_DRIVERS,
     ]
     recipe = f"{sys.version}\n{requirements}\n{CONSTRAINTS.read_text()}"
@@ -33,7 +36,7 @@ def prepare_released() -> Path:
 def prepare_ours() -> Path:
     """Return the interpreter of an environment with every distribution of this checkout, as it is now."""
     digest = hashlib.sha256(
-        f"{sys.version}\n{DRIVERS}\n{CONSTRAINTS.read_text()}".encode()
+        f"{sys.version}\n{DRIVERS}\n{OTHERS}\n{CONSTRAINTS.read_text()}".encode()
     )
     for path in _sources():
         digest.update(str(path).encode())
@@ -45,7 +48,7 @@ def prepare_ours() -> Path:
         print("Building the wheels of this checkout", file=sys.stderr)
         _run(UV, "build", "-q", "--all-packages", "--wheel", "--out-dir", wheels)
         names = sorted(str(wheel) for wheel in Path(wheels).glob("*.whl"))
-        return _prepare(directory, recipe, [*names, *DRIVERS])
+        return _prepare(directory, recipe, [*names, *DRIVERS, *OTHERS])
 
 
 def _sources() -> Iterator[Path]:

@@ -86,12 +86,19 @@ def _summary(values: Sequence[float]) -> dict[str, Any] | None:
     return {"median": statistics.median(values), "values": list(values)}
 
 
+def summary(values: Sequence[float], unit: str) -> str:
+    """Return the median with its unit, nothing where nothing was measured."""
+    if not values:
+        return ""
+    return f"{round_to_read(statistics.median(values))} {unit}".rstrip()
+
+
 def _describe(values: Sequence[float], unit: str) -> str:
     """The median, and how far the rounds are from it, in percent."""
     if not values:
         return ""
     median = statistics.median(values)
-    text = f"{_round(median)} {unit}".rstrip()
+    text = summary(values, unit)
     if len(values) < 2 or not median:
         return text
     spread = (max(values) - min(values)) / 2 / median
@@ -101,14 +108,17 @@ def _describe(values: Sequence[float], unit: str) -> str:
 def _describe_ratio(metric: Metric) -> str:
     if metric.ratio is None:
         return ""
-    text = f"[bold]{_round(metric.ratio)}[/]"
+    text = f"[bold]{round_to_read(metric.ratio)}[/]"
     ratios = metric.ratios
     if len(ratios) < 2:
         return text
-    return f"{text} [dim]({_round(min(ratios))} to {_round(max(ratios))})[/]"
+    return (
+        f"{text} [dim]({round_to_read(min(ratios))} to {round_to_read(max(ratios))})[/]"
+    )
 
 
-def _round(value: float) -> str:
+def round_to_read(value: float) -> str:
+    """Return a number with as many digits as mean something."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

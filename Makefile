@@ -55,8 +55,8 @@ test: setup servers ## run the tests (ARGS="-k words" for some of them)
 test-all: ## run the tests on every installed Python from 3.11 to 3.13
 	@MAKE="$(MAKE)" scripts/test-all
 
-soak: setup servers ## kill schedulers for minutes, then balance the books (ARGS="redis --seconds 60")
-	$(BIN)/python -m apscheduler.testing.cluster --restarts --report docs/reports/soak.md $(ARGS)
+soak: setup servers ## kill schedulers on every store, then balance the books (ARGS="redis --seconds 300")
+	$(BIN)/python -m apscheduler.testing.cluster --restarts --cuts 500 --report docs/reports/soak.md $(ARGS)
 
 bench: setup ## measure (ARGS are those of bench/run)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run $(ARGS)

@@ -20,12 +20,11 @@ def main() -> int:
     results: list[Result] = []
     failed: list[str] = []
     for name in stores:
-        share = arguments.seconds / len(stores)
         effort = Effort(
-            *(share, seed, arguments.nodes, arguments.scale),
-            restarts=arguments.restarts,
+            *(arguments.seconds, seed, arguments.nodes, arguments.scale),
+            *(arguments.restarts, arguments.cuts),
         )
-        print(f"{name}: {share:g} seconds, seed {seed}", flush=True)
+        print(f"{name}: {effort.seconds:g} seconds, seed {seed}", flush=True)
         with tempfile.TemporaryDirectory(prefix="apscheduler-soak-") as directory:
             try:
                 result = soak(name, Path(directory), effort)
@@ -40,7 +39,7 @@ def main() -> int:
         failed,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         nodes=arguments.nodes,
-        seconds=round(arguments.seconds / len(stores)),
+        seconds=arguments.seconds,
         seed=seed,
         machine=f"{os.cpu_count()} cores with a load of {load:.0f} from elsewhere",
     )
@@ -60,14 +59,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "stores", nargs="*", metavar="STORE", help=f"of {', '.join(PLACES)}; all"
     )
-    parser.add_argument(
-        "--seconds", type=float, default=300, help="for all stores together; 300"
-    )
+    parser.add_argument("--seconds", type=float, default=60, help="for each store; 60")
     parser.add_argument("--nodes", type=int, default=4, help="at any time; 4")
     parser.add_argument("--scale", type=int, default=1, help="so many times the jobs")
     parser.add_argument("--seed", type=int, help="that of a run before, to repeat it")
     parser.add_argument(
-        "--restarts", action="store_true", help="kill the servers now and then, too"
+        "--restarts", action="store_true", help="kill the servers twice, too"
+    )
+    parser.add_argument(
+        "--cuts", type=int, default=0, help="cut one of so many requests of nodes"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page")
     arguments = parser.parse_args()

@@ -106,6 +106,7 @@ class Cluster:
 
     def finish_jobs(self) -> None:
         """Remove the jobs, and note which fire times each has had: all before that which was next in the end."""
+        wait_until(self._is_answered, "the store does not answer", every=0.1)
         store: Any = self.client._lookup_jobstore("default")
         for kind in EXACT:
             for job_id in names(kind, self.scale):
@@ -191,6 +192,15 @@ class Cluster:
         return "".join(
             path.read_text()[-5000:] for path in self.directory.glob("*.log")
         )
+
+    def _is_answered(self) -> bool:
+        try:
+            self.client.get_jobs()
+        except (
+            Exception
+        ):  # clients look for a server that has been away at times of their own
+            return False
+        return True
 
     def _is_quiet(self) -> bool:
         quiet = {e["pid"] for e in self.ledger.read() if e["what"] == "quiet"}

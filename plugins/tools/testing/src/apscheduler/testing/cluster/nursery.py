@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from contextlib import suppress
 from datetime import timedelta
@@ -25,6 +27,19 @@ def shorten_leases(seconds: float) -> None:
     from apscheduler import housekeeping
 
     housekeeping.LOOK_FOR_THE_DEAD = timedelta(seconds=seconds / 4)
+
+
+def mend_sleep() -> None:
+    """Let ``time.sleep`` work where the clock is wrong: it waits for a time of the real clock, which libfaketime refuses.
+
+    Clients of servers sleep before they try again.
+    """
+
+    def sleep(seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    if "FAKETIME" in os.environ:
+        time.sleep = sleep
 
 
 def reap(*_: object) -> None:
@@ -66,6 +81,7 @@ def main() -> None:
     lease = parser.parse_args().lease
     if lease is not None:
         shorten_leases(lease)
+    mend_sleep()
     import apscheduler.testing.cluster.node  # noqa: F401  # for those who are born
 
     signal.signal(signal.SIGCHLD, reap)

@@ -11,10 +11,14 @@ PAGE = """\
 Made by `make soak` on {date}: {nodes} nodes on each store for {seconds:g} seconds, on {machine}; seed {seed}.
 {verdict}
 
-| store | nodes killed | frozen | server killed | fires | starts | succeeded | failed | skipped | coalesced | missed | lost |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| store | nodes killed | frozen | servers killed | connections cut | fires | starts |
+|---|---|---|---|---|---|---|
+{troubles}
+| all | {kills} | {pauses} | {restarts} | {cuts} | {fires} | {starts} |
+
+| store | succeeded | failed | skipped | coalesced | missed | lost |
+|---|---|---|---|---|---|---|
 {outcomes}
-| all | {kills} | {pauses} | {restarts} | {fires} | {starts} | | | | | | |
 
 *Lost* are runs whose node was killed or frozen, and that are not to be retried: each is recorded once.
 
@@ -42,21 +46,27 @@ FAILED = "**The books did not balance, or the nodes did not come to an end: {sto
 def write(results: Sequence[Result], failed: Sequence[str], **facts: object) -> str:
     return PAGE.format(
         verdict=FAILED.format(stores=", ".join(failed)) if failed else BALANCED,
+        troubles="\n".join(map(describe_troubles, results)),
         outcomes="\n".join(map(describe_outcomes, results)),
         times="\n".join(map(describe_times, results)),
         kills=f"{sum(each.kills for each in results):,}",
         pauses=sum(each.pauses for each in results),
         restarts=sum(each.restarts for each in results),
+        cuts=f"{sum(each.cuts for each in results):,}",
         fires=f"{sum(each.fires for each in results):,}",
         starts=f"{sum(each.starts for each in results):,}",
         **facts,
     )
 
 
-def describe_outcomes(result: Result) -> str:
-    counts = [result.kills, result.pauses, result.restarts, result.fires, result.starts]
-    counts += [result.outcomes[state] for state in STATES]
+def describe_troubles(result: Result) -> str:
+    troubles = result.kills, result.pauses, result.restarts, result.cuts
+    counts = *troubles, result.fires, result.starts
     return row(result.store, *(f"{number:,}" for number in counts))
+
+
+def describe_outcomes(result: Result) -> str:
+    return row(result.store, *(f"{result.outcomes[state]:,}" for state in STATES))
 
 
 def describe_times(result: Result) -> str:

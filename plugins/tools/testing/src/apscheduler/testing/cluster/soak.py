@@ -1,8 +1,9 @@
-"""The long form of the kill test: every store for minutes, nodes killed, frozen and wrong about the time."""
+"""The long form of the kill test: every store for minutes, nodes killed, frozen, cut off and wrong about the time."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from apscheduler.testing.cluster.chaos import Chaos
 from apscheduler.testing.cluster.cluster import Cluster
 from apscheduler.testing.cluster.ledger import Entry
 from apscheduler.testing.cluster.nurseries import Nurseries, find_libfaketime
-from apscheduler.testing.servers import SERVERS
+from apscheduler.testing.cluster.proxy import Proxy, through
+from apscheduler.testing.servers import SERVERS, Server
 
 #: How long a node is frozen: beyond its lease of 20 seconds.
 FROZEN_SECONDS = 23.0
@@ -55,13 +57,18 @@ PLACES: Mapping[str, Place] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done to a store."""
+    """How much is done to a store.
+
+    :ivar restarts: whether its server is killed and started again, twice
+    :ivar cuts: of so many requests of nodes one is cut, or its answer is; 0: none
+    """
 
     seconds: float
     seed: int
     nodes: int = 4
     scale: int = 1
     restarts: bool = False
+    cuts: int = 0
 
 
 @dataclass
@@ -76,6 +83,7 @@ class Result:
     kills: int
     pauses: int
     restarts: int
+    cuts: int
     outcomes: Counter[str]
     fires: int
     starts: int
@@ -92,9 +100,8 @@ def soak(name: str, directory: Path, effort: Effort) -> Result:
     if place.server is None:
         return torment(name, place.configure(str(directory)), directory, effort)
     with SERVERS[place.server]() as server:
-        restart = server.kill, server.start
         config = place.configure(server.url)
-        return torment(name, config, directory, effort, restart)
+        return torment(name, config, directory, effort, server)
 
 
 def torment(
@@ -102,11 +109,11 @@ def torment(
     config: dict[str, Any],
     directory: Path,
     effort: Effort,
-    restart: tuple[Callable[[], Any], ...] = (),
+    server: Server | None = None,
 ) -> Result:
     is_wrong = PLACES[name].tells_time and find_libfaketime() is not None
     minutes = (-5, 0, 5) if is_wrong else (0,)
-    restarts = 0
+    restarts = cuts = 0
     with (
         Nurseries() as nurseries,
         Cluster(
@@ -114,30 +121,45 @@ def torment(
         ) as cluster,
     ):
         cluster.add_jobs()
-        chaos = Chaos(cluster, effort.nodes, minutes)
-        begun = time.monotonic()
-        while (passed := time.monotonic() - begun) < effort.seconds:
-            chaos.freeze_or_thaw(FROZEN_SECONDS, until=begun + effort.seconds)
-            chaos.kill(pause=0.5)
-            if (
-                effort.restarts
-                and restart
-                and passed > effort.seconds * (restarts + 1) / 3
-            ):
-                restarts += 1
-                for step in restart:
-                    step()
-        chaos.thaw_all()
-        cluster.finish_jobs()
-        cluster.settle()
+        with cutting(server, effort) as proxy:
+            way = through(config, proxy.port) if proxy else config
+            chaos = Chaos(cluster, effort.nodes, minutes, way)
+            begun = time.monotonic()
+            while (passed := time.monotonic() - begun) < effort.seconds:
+                chaos.freeze_or_thaw(FROZEN_SECONDS, until=begun + effort.seconds)
+                chaos.kill(pause=0.5)
+                is_time = passed > effort.seconds * (restarts + 1) / 3
+                if server and effort.restarts and is_time:
+                    restarts += 1
+                    server.kill()
+                    server.start()
+            chaos.thaw_all()
+            if proxy:
+                cuts, proxy.failures = proxy.cuts, 0
+            cluster.finish_jobs()
+            cluster.settle()
         books = Books(
             *(list(cluster.ledger.read()), cluster.runs()),
             *(cluster.expected, cluster.limits),
-            is_calm=not restarts,
+            is_calm=not (restarts or cuts),
         )
         books.balance()
-        counts = cluster.kills, cluster.pauses, restarts
+        counts = cluster.kills, cluster.pauses, restarts, cuts
         return Result(name, *counts, *figures(books.entries, books.runs))
+
+
+@contextmanager
+def cutting(server: Server | None, effort: Effort) -> Iterator[Proxy | None]:
+    """Give what cuts the connections of nodes to a server, if that is to be done."""
+    if server is None or not effort.cuts:
+        yield None
+        return
+    proxy = Proxy(server.port, effort.seed)
+    proxy.failures = effort.cuts
+    try:
+        yield proxy
+    finally:
+        proxy.close()
 
 
 def figures(entries: Any, runs: Any) -> tuple[Any, ...]:

@@ -396,21 +396,6 @@ def test_a_run_whose_outcome_was_recorded_just_before_the_crash_is_not_repeated(
     assert claim(other, me, T0 + SECOND).claims == []
 
 
-def test_runs_of_a_node_without_a_lease_are_taken_after_the_time_of_one(
-    store: MongoDBJobStore,
-) -> None:
-    store.add_job(make_stored_job("a", T0))
-    claim(store, Identity(), plan=run_once)
-    me = Identity().node
-
-    times = [
-        len(store.take_over(me, T0 + timedelta(seconds=seconds)))
-        for seconds in (0, 19, 21, 22)
-    ]
-
-    assert times == [0, 0, 1, 0]
-
-
 def test_a_node_that_shows_that_it_is_alive_at_the_last_moment_keeps_its_runs(
     store: MongoDBJobStore, other: MongoDBJobStore, proxy: Any
 ) -> None:

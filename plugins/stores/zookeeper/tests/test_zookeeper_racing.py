@@ -1,23 +1,17 @@
-"""Several processes and threads on one path: every fire once, and nobody overwrites what he has not read."""
+"""Several stores on one path: every fire once, and nobody overwrites what he has not read."""
 
 import os
-import subprocess
-import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apscheduler.job import Job
-from apscheduler.jobstores.contract import ClaimRequest
 from apscheduler.jobstores.zookeeper import ZooKeeperJobStore
 from apscheduler.nodes import Identity
-from apscheduler.runs import Plan, RunFilter, RunState
+from apscheduler.runs import Plan, RunState
 from apscheduler.testing.jobs import make_stored_job
 from apscheduler.testing.jobstores.basic import SECOND, T0, TICK, ids
 from apscheduler.testing.jobstores.requests import (
@@ -31,7 +25,6 @@ from apscheduler.testing.jobstores.requests import (
     states,
 )
 
-WORKERS = Path(__file__).with_name("zookeeper_workers.py")
 MINUTE = timedelta(minutes=1)
 
 
@@ -58,84 +51,6 @@ def other(zookeeper_url: str, path: str) -> Iterator[ZooKeeperJobStore]:
     other = open_store(zookeeper_url, path)
     yield other
     other.shutdown()
-
-
-def start_worker(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(WORKERS), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_processes_claim_every_fire_exactly_once(
-    store: ZooKeeperJobStore, zookeeper_url: str, path: str
-) -> None:
-    names = [f"{n:02}" for n in range(30)]
-    store.add_jobs([make_stored_job(name, T0, max_instances=99) for name in names])
-
-    with ExitStack() as stack:
-        workers = [
-            stack.enter_context(start_worker("claim", zookeeper_url, path, "10"))
-            for _ in range(3)
-        ]
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        counts = [int(worker.communicate(timeout=50)[0]) for worker in workers]
-
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert sum(counts) == 300
-    runs = store.get_runs(RunFilter(), 1000)
-    fires = Counter((run.job_id, run.scheduled_time) for run in runs)
-    expected = {
-        (name, T0 + timedelta(seconds=n)): 1 for name in names for n in range(10)
-    }
-    assert fires == expected
-    assert {run.state for run in runs} == {RunState.SUCCEEDED}
-
-
-def test_runs_of_a_killed_process_are_taken_over_at_once(
-    store: ZooKeeperJobStore, zookeeper_url: str, path: str
-) -> None:
-    store.add_job(make_stored_job("marked", T0))
-    store.add_job(make_stored_job("retried", T0, on_lost="retry"))
-    me = Identity()
-    with start_worker("hang", zookeeper_url, path) as worker:
-        assert worker.stdout is not None
-        claimed, pid = map(int, worker.stdout.readline().split())
-        assert (claimed, pid) == (2, worker.pid)
-        assert store.take_over(me.node, T0) == [], "it is alive"
-
-        worker.kill()
-        worker.wait(20)
-
-    taken = store.take_over(me.node, T0)
-    assert {run.job_id: (run.state, run.attempt) for run in taken} == {
-        "marked": (RunState.LOST, 1),
-        "retried": (RunState.READY, 2),
-    }
-    assert store.take_over(me.node, T0) == []
-
-
-def test_runs_of_a_node_without_a_lease_are_taken_after_the_time_of_one(
-    store: ZooKeeperJobStore,
-) -> None:
-    store.add_job(make_stored_job("a", T0))
-    store.claim(ClaimRequest(T0, 1, lambda job: Plan([T0], None), Identity()))
-    me = Identity().node
-
-    times = [
-        len(store.take_over(me, T0 + timedelta(seconds=seconds)))
-        for seconds in (0, 19, 21, 22)
-    ]
-
-    assert times == [0, 0, 1, 0]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -35,7 +35,7 @@ def mend_sleep() -> None:
     Clients of servers sleep before they try again.
     """
 
-    def sleep(seconds: float) -> None:
+    def sleep(seconds: Any) -> None:
         threading.Event().wait(seconds)
 
     if "FAKETIME" in os.environ:

@@ -1,7 +1,10 @@
 """The promises of a store that several schedulers use."""
 
+import subprocess
+import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +14,7 @@ from apscheduler.jobstores.contract import (
     Claim,
     NativeJobStore,
 )
-from apscheduler.nodes import Identity, Node
+from apscheduler.nodes import Identity
 from apscheduler.runs import RunState
 from apscheduler.testing.contracts import only_if
 from apscheduler.testing.jobs import add, make_stored_job
@@ -297,20 +300,61 @@ class SharingContract(JobStoreContract):
 
     @only_if(lambda suite: suite.shareable)
     def test_a_node_whose_process_is_gone_is_dead_at_once(
-        self,
-        both: tuple[NativeJobStore, NativeJobStore],
-        monkeypatch: pytest.MonkeyPatch,
+        self, both: tuple[NativeJobStore, NativeJobStore]
     ) -> None:
         store, other = both
-        dead, alive = Identity(), Identity()
-        self.claimed_by_dead(store, dead)
-        store.add_job(make_stored_job("b", T0))
-        claim(store, alive, lease_until=T0 + LEASE)
-        monkeypatch.setattr(Node, "is_gone", lambda node: node.id == dead.node.id)
+        dead, alive, me = Identity(), Identity(), Identity()
+        if not dead.node.boot:
+            pytest.skip("this system does not tell its boots apart")
+        program = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
+            dead.node = replace(dead.node, pid=process.pid)
+            self.claimed_by_dead(store, dead)
+            store.add_job(make_stored_job("b", T0))
+            claim(store, alive, lease_until=T0 + LEASE)
 
-        taken = other.take_over(Identity().node, T0)
+            early = other.take_over(me.node, T0)
+            process.kill()
+        taken = other.take_over(me.node, T0)
 
+        assert early == []
         assert [run.job_id for run in taken] == ["a"]
+
+    @only_if(lambda suite: suite.shareable)
+    def test_two_nodes_take_over_a_run_once(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        names = [f"{n:02}" for n in range(20)]
+        both[0].add_jobs([make_stored_job(name, T0) for name in names])
+        claim(both[0], Identity(), lease_until=T0)
+        taken: list[str] = []
+        barrier = threading.Barrier(2)
+
+        def take(store: NativeJobStore) -> None:
+            barrier.wait(SOON)
+            runs = store.take_over(Identity().node, T0 + LEASE)
+            taken.extend(run.job_id for run in runs)
+
+        threads = [threading.Thread(target=take, args=(store,)) for store in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+
+        assert sorted(taken) == names
+
+    @only_if(lambda suite: suite.shareable)
+    def test_runs_of_a_node_without_a_lease_are_taken_after_the_time_of_one(
+        self, both: tuple[NativeJobStore, NativeJobStore]
+    ) -> None:
+        store, other = both
+        store.add_job(make_stored_job("a", T0))
+        claim(store, Identity())
+        times = (T0, T0 + LEASE - TICK, T0 + LEASE + TICK, T0 + LEASE + 2 * TICK)
+
+        taken = [len(other.take_over(Identity().node, now)) for now in times]
+
+        assert taken == [0, 0, 1, 0]
 
     @only_if(lambda suite: suite.shareable)
     def test_a_dropped_lease_leaves_nothing_to_take(

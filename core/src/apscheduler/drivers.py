@@ -36,9 +36,6 @@ from apscheduler.timekeeping import ServerClock
 if TYPE_CHECKING:
     from apscheduler.engine import Engine
 
-# So many steps are made in one pass before others get their turn.
-MAX_ROUNDS = 20
-
 # A run whose job fires again within this time must be recorded before, or it would count as still going on.
 URGENT = timedelta(milliseconds=50)
 
@@ -273,7 +270,7 @@ class StoreDriver:
         if self._unstarted:
             self._settle_accounts()
         self.housekeeper.keep(now)
-        for _ in range(MAX_ROUNDS):
+        for _ in range(self.scheduler._steps_per_pass):
             limit = self.selection.look_for_capacity()
             if not limit:
                 return self._poll_time(now)  # a slot that becomes free wakes the loop

@@ -1,6 +1,6 @@
 """What an executor keeps of the runs that were submitted to it, so that each is reported once and can be waited for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,27 +28,29 @@ class LoopTask(Protocol):
 class Batch:
     """One submission on its way."""
 
+    # What runs on the loop and can be cancelled.
+    task: LoopTask | None = None
+    # What stands for the call of a function in a thread, if anything does.
+    future: Any = None
+    # Whether it has come so far that the function may have been called. Protected by the lock of the executor.
+    has_begun = False
+    began_at: datetime | None = None
+    # Whether it runs in a thread; and whether that waits for the loop, which does what a function has returned.
+    is_in_thread = False
+    is_awaiting = False
+    was_cancelled = False
+    # Reports the outcome; set when a thread has ended, until the loop gets round to it.
+    report: Callable[[], None] | None = None
+    # Whether the outcome has been reported, and what to call then; whether its job is waiting for other jobs.
+    # Protected by the lock of the executor.
+    is_reported = False
+    on_report: Sequence[Callable[[], object]] = ()
+    waits = False
+
     def __init__(self, job: "Job", run_times: list[datetime]):
         self.job = job
         self.run_times = run_times
         self.events: list[JobExecutionEvent] = []
-        # What runs on the loop and can be cancelled.
-        self.task: LoopTask | None = None
-        # What stands for the call of a function in a thread, if anything does.
-        self.future: Any = None
-        # Whether it has come so far that the function may have been called. Protected by the lock of the executor.
-        self.has_begun = False
-        self.began_at: datetime | None = None
-        # Whether it runs in a thread; and whether that waits for the loop, which does what a function has returned.
-        self.is_in_thread = self.is_awaiting = False
-        self.was_cancelled = False
-        # Reports the outcome; set when a thread has ended, until the loop gets round to it.
-        self.report: Callable[[], None] | None = None
-        # Whether the outcome has been reported, and what to call then; whether its job is waiting for other jobs.
-        # Protected by the lock of the executor.
-        self.is_reported = False
-        self.on_report: list[Callable[[], object]] = []
-        self.waits = False
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -128,7 +130,7 @@ class BatchExecutor(BaseExecutor):
         """Have a function called once the batch has been reported, on the thread of the loop if it still runs."""
         with self._lock:
             if not batch.is_reported:
-                batch.on_report.append(callback)
+                batch.on_report = (*batch.on_report, callback)
                 return
         callback()
 

@@ -82,6 +82,8 @@ class ComponentRegistry(metaclass=ABCMeta):
     _is_client = False
     # Whether passes may use threads of their own; not where threads are green.
     _uses_threads = True
+    # So many times in a pass a store is asked for what is due before others get their turn.
+    _steps_per_pass = 20
     # Where the threads come from that must go on whatever the loop is at.
     _threads = Threads()
 

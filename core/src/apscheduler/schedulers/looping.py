@@ -48,6 +48,8 @@ class LoopScheduler(BaseScheduler):
     """
 
     _life: Life | None = None
+    # The loop gets its turn after each step, and what was started there comes to its end before more is.
+    _steps_per_pass = 1
 
     def __init__(self, gconfig: Mapping[str, Any] | None = None, **options: Any):
         # What is to be told on the loop. Who takes the first one out tells it.

@@ -85,6 +85,47 @@ def test_forked_process_is_a_client_although_greenlets_go_on_in_it(
     assert output == "child: 3 runs in it: 0\n"
 
 
+FORKED_WHILE_WAITING = """
+import os
+import gevent
+from gevent.os import fork, waitpid
+from apscheduler.schedulers.gevent import GeventScheduler
+
+def note():
+    with open("runs", "a") as file:
+        print(os.getpid(), file=file)
+
+scheduler = GeventScheduler()
+scheduler.start()
+executor = scheduler._lookup_executor("default")
+submit, children = executor._do_submit_job, []
+
+def submit_and_fork(job, run_times):
+    submit(job, run_times)
+    child = fork()
+    if child == 0:
+        gevent.spawn_later(0.2, os._exit, 0)  # here greenlets go on, too
+    else:
+        children.append(child)
+
+executor._do_submit_job = submit_and_fork
+scheduler.add_job("__main__:note")
+while not children or not os.path.exists("runs"):
+    gevent.sleep(0.01)
+waitpid(children[0], 0)
+scheduler.shutdown()
+with open("runs") as file:
+    print(file.read().split() == [str(os.getpid())])
+"""
+
+
+@WORLDS
+def test_what_waits_for_its_greenlet_during_a_fork_runs_in_the_parent_only(
+    start: str, tmp_path: Path
+) -> None:
+    assert run(f"{start}{FORKED_WHILE_WAITING}", tmp_path) == "True\n"
+
+
 OLDER_THREAD = """
 import queue, threading
 requests, answers = queue.SimpleQueue(), queue.SimpleQueue()

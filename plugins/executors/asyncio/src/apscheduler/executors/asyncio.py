@@ -64,21 +64,24 @@ class AsyncIOExecutor(LoopExecutor):
 
     def _create_task(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = self._eventloop.create_task(coroutine)
-        self._note(task)
+        self._pending_futures.add(task)
         return task
 
     def _call_in_thread(self, func: Callable[[], None]) -> Any:
         future = self._eventloop.run_in_executor(None, func)
-        self._note(future)
-        return future
-
-    def _note(self, future: "asyncio.Future[Any]") -> None:
         self._pending_futures.add(future)
         future.add_done_callback(self._pending_futures.discard)
+        return future
+
+    def _awaited(
+        self, batch: Batch, awaitable: Any, outcome: Any, task: Any
+    ) -> None:
+        self._pending_futures.discard(task)
+        super()._awaited(batch, awaitable, outcome, task)
 
     def _take(self, batch: Batch) -> bool:
         # The future of a thread is done some time after the loop has reported what went on in it.
-        self._pending_futures.discard(batch.future)
+        self._pending_futures -= {batch.future, batch.task}
         return super()._take(batch)
 
 

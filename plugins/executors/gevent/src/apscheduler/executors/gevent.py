@@ -66,8 +66,7 @@ class GeventExecutor(BaseExecutor):
         if self._lock is None:
             return
         self._is_shut_down = True
-        is_forked = os.getpid() != self._pid  # then the runs are those of the parent
-        if not wait or is_forked:
+        if not wait or self._is_forked():
             return
         current = running.get()
         own = current.run_times if current is not None else None
@@ -117,6 +116,8 @@ class GeventExecutor(BaseExecutor):
         greenlet.link(lambda greenlet: spawn(self._report, batch, greenlet))
 
     def _run(self, batch: _Batch) -> None:
+        if self._is_forked():
+            return
         job = batch.job
         alias: str = job._jobstore_alias  # type: ignore[assignment]  # submitted jobs are in a store
         try:
@@ -134,6 +135,8 @@ class GeventExecutor(BaseExecutor):
     def _report(self, batch: _Batch, greenlet: "Greenlet[..., Any]") -> None:
         job, run_times, exc = batch.job, batch.run_times, batch.failure
         try:
+            if self._is_forked():
+                return
             if exc is not None and not isinstance(exc, GreenletExit):
                 self._run_job_error(job.id, exc, exc.__traceback__, job, run_times)
             elif len(batch.events) == len(run_times) and exc is None:
@@ -158,6 +161,10 @@ class GeventExecutor(BaseExecutor):
             self._batches.discard(batch)
         for wake in batch.on_report:
             wake()
+
+    def _is_forked(self) -> bool:
+        """Whether greenlets go on here that were copied by a fork: what they have not begun is begun by the parent."""
+        return os.getpid() != self._pid
 
     def _is_on_hub(self) -> bool:
         return bool(_get_ident() == self._hub.thread_ident)

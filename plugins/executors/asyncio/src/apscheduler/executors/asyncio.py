@@ -73,9 +73,7 @@ class AsyncIOExecutor(LoopExecutor):
         future.add_done_callback(self._pending_futures.discard)
         return future
 
-    def _awaited(
-        self, batch: Batch, awaitable: Any, outcome: Any, task: Any
-    ) -> None:
+    def _awaited(self, batch: Batch, awaitable: Any, outcome: Any, task: Any) -> None:
         self._pending_futures.discard(task)
         super()._awaited(batch, awaitable, outcome, task)
 

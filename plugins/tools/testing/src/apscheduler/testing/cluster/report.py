@@ -27,6 +27,7 @@ Made by `make soak` on {date}: {nodes} nodes on each store for {seconds:g} secon
 {times}
 
 Nodes were killed all the time, so that a fire may have had to wait for one that lived.
+Some jobs take longer than the time between their fires, and leave none of them out: where they are behind, their runs are late.
 """
 
 STATES = (

@@ -269,6 +269,8 @@ DEVIATIONS = [
     "RethinkDB",
     "New job options",
     "New events",
+    "Coroutines that are cancelled",
+    "Texts of errors and logs",
 ]
 
 

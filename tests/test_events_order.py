@@ -288,6 +288,34 @@ def test_missed_times_are_one_event_for_the_whole_range(make: Any) -> None:
     assert log.codes.count(EVENT_JOB_EXECUTED) == 2
 
 
+def test_missed_times_are_logged_as_in_3_x_with_the_logger_of_the_executor(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler, _ = inline(make)
+    now = datetime.now(UTC)
+    options = {"misfire_grace_time": 1, "func": work}
+    for count, job_id in ((1, "once"), (3, "thrice")):
+        scheduler.add_job(
+            trigger="interval",
+            hours=1,
+            next_run_time=now - timedelta(hours=count, seconds=-1800),
+            id=job_id,
+            name=job_id,
+            **options,
+        )
+
+    scheduler._process_jobs()
+
+    once, thrice = sorted(
+        (record for record in caplog.records if "was missed by" in record.message),
+        key=lambda record: record.message,
+    )
+    assert once.name == thrice.name == "apscheduler.executors.default"
+    assert once.message.startswith('Run time of job "once (trigger: ')
+    assert "times since" not in once.message
+    assert "(the last of 3 times since " in thrice.message
+
+
 def test_a_job_with_too_many_instances_is_skipped_and_told(make: Any) -> None:
     scheduler, log = make()
     go = threading.Event()

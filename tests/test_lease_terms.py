@@ -12,7 +12,7 @@ import pytest
 from apscheduler import leases
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.leases import LeaseKeeper
-from apscheduler.nodes import LEASE_SECONDS, Identity
+from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Identity
 from apscheduler.runs import RunState, current_run
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.threads import Threads
@@ -97,6 +97,44 @@ def test_a_claim_whose_answer_comes_after_its_lease_may_not_be_started(
 
     assert not lease.is_good(lease.granted(held_until))
     assert lease.is_good(later)
+
+
+def test_a_lease_that_ends_while_runs_go_on_is_told_of_once(
+    lease: LeaseKeeper,
+    stopwatch: Stopwatch,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    naps = iter([RENEW_SECONDS, LEASE_SECONDS, RENEW_SECONDS, RENEW_SECONDS])
+
+    def wait(_: float) -> bool:
+        nap = next(naps, None)
+        stopwatch.seconds += nap or 0
+        return nap is None
+
+    grant(lease)
+    monkeypatch.setattr(lease._stop, "wait", wait)
+
+    lease._keep()
+
+    assert caplog.text.count("for longer than its lease") == 1
+
+
+def test_a_lease_that_ends_while_nothing_runs_is_not_worth_a_word(
+    lease: LeaseKeeper,
+    stopwatch: Stopwatch,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    grant(lease)
+    monkeypatch.setattr(lease, "_owns_runs", lambda: False)
+    monkeypatch.setattr(lease._stop, "wait", lambda _: False)
+    lease._keep()
+
+    stopwatch.seconds += LEASE_SECONDS
+    grant(lease)
+
+    assert caplog.text == ""
 
 
 started: list[datetime] = []

@@ -187,6 +187,7 @@ def test_what_a_killed_process_was_running_is_settled_when_the_next_one_starts(
     url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "hanging.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)
@@ -227,6 +228,10 @@ def test_what_a_killed_process_was_running_is_settled_when_the_next_one_starts(
         ("mark", RunState.SUCCEEDED): 1,
         ("retry", RunState.SUCCEEDED): 1,
     }
+    (lost,) = store.get_runs(RunFilter(states=frozenset([RunState.LOST])), 9)
+    assert f"Run {lost.id} of job 'mark' (scheduled at " in caplog.text
+    assert caplog.text.count(" is lost: ") == 2
+    assert caplog.text.count("; it runs again") == 1
 
 
 def test_who_comes_back_does_not_hand_back_what_others_have_taken_over(

@@ -25,8 +25,9 @@ MAX_RECOVERED = 10_000
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
-DIED = "The scheduler that ran job %r (run of %s) has died: the outcome is unknown%s"
-NOT_STARTED = "A run of job %r (%s) was not started: the job store failed while it was claimed, and the job is gone%s"
+# Both have the identifier of a run, its job, its run time, and what follows.
+DIED = "Run %s of job %r (scheduled at %s) is lost: the scheduler that ran it has died, or was frozen, and the outcome is unknown%s"
+NOT_STARTED = "Run %s of job %r (scheduled at %s) is lost: the job store failed while it was claimed, and the job is gone%s"
 
 
 class Housekeeper:
@@ -124,7 +125,9 @@ class Housekeeper:
         driver, scheduler = self._driver, self._scheduler
         for run in taken:
             again = "; it runs again" if run.state is RunState.READY else ""
-            scheduler._logger.error(reason, run.job_id, run.scheduled_time, again)
+            scheduler._logger.error(
+                reason, run.id, run.job_id, run.scheduled_time, again
+            )
             event = JobExecutionEvent(
                 EVENT_JOB_LOST, run.job_id, driver.alias, run.scheduled_time
             )

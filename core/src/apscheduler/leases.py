@@ -35,7 +35,7 @@ class LeaseKeeper:
         self._now = now
         self._owns_runs = owns_runs
         self._logger = logger
-        self._held_until = float("-inf")
+        self._held_until = self._told_of = float("-inf")
         # Goes up whenever the lease had been over: the runs of an earlier term may have been taken over meanwhile.
         self.term = 0
         self._threads = threads
@@ -72,6 +72,8 @@ class LeaseKeeper:
 
     def _extend(self, held_until: float) -> None:
         """Take note until when the lease is good; an answer that came after its end begins a new term."""
+        if self._thread is not None:
+            self._tell_if_over()
         if monotonic() >= self._held_until:
             self.term += 1
         self._held_until = max(held_until, self._held_until)
@@ -91,9 +93,22 @@ class LeaseKeeper:
         except Exception as exc:  # it runs out by itself
             self._logger.debug("The lease could not be dropped: %s", exc)
 
+    def _tell_if_over(self) -> None:
+        """Say once that the lease has ended while runs were going on: their outcomes may differ from what was logged."""
+        if monotonic() < self._held_until or self._told_of == self._held_until:
+            return
+        self._told_of = self._held_until
+        self._logger.warning(
+            "This scheduler was frozen, or cut off from job store %r, for longer than its lease of %s seconds: runs "
+            "that were going on count as lost, however they end, and those of jobs with on_lost='retry' run again",
+            self._store._alias,
+            LEASE_SECONDS,
+        )
+
     def _keep(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
             with self._lock:
+                self._tell_if_over()
                 if not self._owns_runs():
                     self._thread = None
                     return

@@ -1,5 +1,6 @@
 """Hands claimed runs to executors, and tells listeners and hooks what becomes of them."""
 
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from apscheduler.events import (
 )
 from apscheduler.executors.base import MaxInstancesReachedError, identify
 from apscheduler.hooked import get_hooks
+from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim
 from apscheduler.runs import Completion, FireRange, Run, RunState
 
@@ -42,9 +44,7 @@ class Outcomes:
         """Tell what a claim does besides starting runs."""
         scheduler, job, plan = self._scheduler, claim.job, claim.plan
         if plan.missed is not None and not claim.ready:
-            scheduler._logger.warning(
-                'Run time of job "%s" was missed: %s', job, _describe(plan.missed)
-            )
+            self._log_missed(job, plan.missed)
             self._announce_range(alias, claim, EVENT_JOB_MISSED, plan.missed)
         if plan.coalesced is not None and not claim.ready:
             self._announce_range(alias, claim, EVENT_JOB_COALESCED, plan.coalesced)
@@ -53,6 +53,14 @@ class Outcomes:
         if claim.is_finished and not claim.announced:
             scheduler._logger.info("Removed job %s", job.id)
             scheduler._announce_removal(job.id, alias)
+
+    def _log_missed(self, job: Job, fires: FireRange) -> None:
+        """Log missed run times where programs that look for such records, or silence them, expect them."""
+        logger = logging.getLogger(f"apscheduler.executors.{job.executor}")
+        late = self._scheduler._clock.now() - fires.last
+        logger.warning(
+            'Run time of job "%s" was missed by %s%s', job, late, _describe(fires)
+        )
 
     def _announce_range(
         self, alias: str, claim: Claim, code: int, fires: FireRange
@@ -167,6 +175,7 @@ class Outcomes:
 
 
 def _describe(fires: FireRange) -> str:
+    """Tell what came before the last of the fire times."""
     if fires.first == fires.last:
-        return str(fires.last)
-    return f"{fires.count or 'many'} times from {fires.first} to {fires.last}"
+        return ""
+    return f" (the last of {fires.count or 'many'} times since {fires.first})"

@@ -268,7 +268,7 @@ class _RunReport:
         if late <= timedelta(seconds=grace_seconds):
             return False
         self._add(EVENT_JOB_MISSED, index, None)
-        self.logger.warning("Run time of job %s was missed by %s", self.job, late)
+        self.logger.warning('Run time of job "%s" was missed by %s', self.job, late)
         return True
 
     def begin(self, index: int) -> None:

@@ -107,7 +107,7 @@ class Source:
         self.make_importable()
         show = functools.partial(click.echo, err=True)
         with scheduler_warnings(_ignore if quiet else show):
-            with explained(f"{self} cannot be opened", config):
+            with explained(f"The job store of {self} cannot be opened", config):
                 client = create_client(config, jobstore)
                 refuse_memory(client, str(self))
                 if not creates:

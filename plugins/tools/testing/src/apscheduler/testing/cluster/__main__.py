@@ -1,6 +1,7 @@
 """The command line of the soak: ``python -m apscheduler.testing.cluster --help``."""
 
 import argparse
+import logging
 import os
 import random
 import sys
@@ -14,6 +15,7 @@ from apscheduler.testing.cluster.soak import PLACES, Effort, Result, soak
 
 def main() -> int:
     arguments = parse()
+    logging.basicConfig(level=logging.ERROR)  # that servers are away is no news
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed
     stores = arguments.stores or list(PLACES)
     load = os.getloadavg()[0]

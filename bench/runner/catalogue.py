@@ -43,7 +43,7 @@ class Workload:
 
     name: str
     title: str
-    rounds: int = 5
+    rounds: int = 3
     aims: Mapping[str, Aim] = field(default_factory=dict)
     # The kinds of servers that it needs.
     servers: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def in_a_store(name: str, title: str, times: float, *servers: str) -> Workload:
     """Return the workload of recurring jobs in a store."""
     aims = {**ASKING, "run a due job": Faster(times)}
     title = f"Recurring jobs due at once, {title}"
-    return Workload(name, title, rounds=3, aims=aims, servers=servers)
+    return Workload(name, title, aims=aims, servers=servers)
 
 
 WORKLOADS = (
@@ -105,7 +105,7 @@ WORKLOADS = (
     Workload(
         "together",
         "5,000 jobs due in the same second",
-        rounds=3,
+        rounds=2,
         aims={"the last job starts after": Faster(4)},
     ),
     Workload(
@@ -134,7 +134,7 @@ WORKLOADS = (
     Workload(
         "listing",
         "Listing 10,000 jobs, and looking some of them up",
-        rounds=3,
+        rounds=2,
         servers=("redis",),
         aims={
             f"{store}: {what} a job": Faster(2)
@@ -150,7 +150,7 @@ WORKLOADS = (
     Workload(
         "idle",
         "Lateness and steady load",
-        rounds=3,
+        rounds=2,
         aims={
             "lateness, median": Below(0.3, "ms"),
             "lateness, 99 %": Below(1, "ms"),
@@ -170,7 +170,7 @@ WORKLOADS = (
     Workload(
         "cluster",
         "4,000 jobs due at once in PostgreSQL, one and four schedulers",
-        rounds=3,
+        rounds=2,
         servers=("postgresql",),
         aims={
             "run a due job, one scheduler": Faster(10),
@@ -181,7 +181,7 @@ WORKLOADS = (
     Workload(
         "lateness",
         "Jobs in PostgreSQL that fire every second, half of the possible load",
-        rounds=3,
+        rounds=2,
         servers=("postgresql",),
         aims={
             "lateness at half of the load, median": Below(10, "ms"),

@@ -57,7 +57,7 @@ def steady_cpu(seconds: int, spacing: timedelta) -> float:
 def main() -> None:
     quick = options().quick
     late = lateness(40 if quick else 200)
-    seconds = 2 if quick else 6
+    seconds = 2 if quick else 4
     report = Report()
     report.add("lateness, median", late[len(late) // 2], "ms")
     report.add("lateness, 99 %", late[int(len(late) * 0.99)], "ms")

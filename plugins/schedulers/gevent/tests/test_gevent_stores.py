@@ -30,7 +30,7 @@ from apscheduler.testing.jobs import PATIENCE
 from apscheduler.testing.schedulers import EventLog
 
 IS_PATCHED = monkey.is_module_patched("socket")
-LEASE_SECONDS = 0.5
+LEASE_SECONDS = 1.5
 hog = monkey.get_original("time", "sleep")
 unpatched_only = pytest.mark.skipif(
     IS_PATCHED, reason="where Python is patched, stores are supposed to cooperate"

@@ -176,6 +176,7 @@ class Examination:
         books = Books(store, self._log(place), is_clean)
         books.check()
         books.is_intact = is_intact
+        assert not complaints, complaints
         self._scenario.check(books)
         assert store.take_over(node._engine.identity.node, T0 + 99 * LEASE) == []
         _clear(store)

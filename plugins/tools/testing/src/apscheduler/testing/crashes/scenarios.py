@@ -87,7 +87,8 @@ class LateRuns(Scenario):
 
     def check(self, books: Books) -> None:
         for job_id in ("coalesced", "missed", "all", "retried all", "some"):
-            assert books.fires(job_id) == [0, 1, 2, 3], job_id
+            fires = books.fires(job_id)
+            assert fires == [0, 1, 2, 3], f"{job_id}: {fires}, {books.jobs}"
         assert books.fires("retried coalesced") == [0, 1, 2, 3, 4, 5, 6]
         assert books.states("given up") == [RunState.MISSED]
         assert set(books.states("missed")) == {RunState.MISSED}

@@ -20,6 +20,9 @@ DELAY_SECONDS = 0.03
 BATCH_SIZE = 500
 # A store that failed is tried again after this time.
 RETRY_SECONDS = 1.0
+# For so long a program that ends tries it again, as while a server restarts, and so many runs it names in the end.
+EXIT_SECONDS = 5.0
+NAMED_RUNS = 10
 # The writing thread goes when it has had nothing to do for so long.
 LINGER_SECONDS = 2.0
 
@@ -112,6 +115,26 @@ class CompletionBuffer:
                 self.give_back(taken)
                 raise
 
+    def flush_at_exit(self, deadline: float) -> None:
+        """Write what is waiting; until the deadline, in monotonic time, a store that fails is tried again."""
+        while True:
+            try:
+                return self.flush()
+            except Exception as exc:
+                if time.monotonic() + RETRY_SECONDS > deadline:
+                    ids = [each.run_id for each in self._pending]
+                    self._logger.warning(
+                        "The outcomes of %s runs could not be recorded in job store %r, and will be called lost: "
+                        "%s%s: %s",
+                        len(ids),
+                        self._store._alias,
+                        ", ".join(ids[:NAMED_RUNS]),
+                        ", …" if len(ids) > NAMED_RUNS else "",
+                        exc,
+                    )
+                    return
+            time.sleep(RETRY_SECONDS)
+
     def leave_to_parent(self) -> None:
         """In a forked process: forget the outcomes, and the locks that threads hold which are not here."""
         self._pending = deque()
@@ -156,11 +179,9 @@ _buffers: "weakref.WeakSet[CompletionBuffer]" = weakref.WeakSet()
 @atexit.register
 def _flush_all() -> None:
     """Write what is left when the interpreter exits, so that no run looks as if it had been lost."""
+    deadline = time.monotonic() + EXIT_SECONDS
     for buffer in list(_buffers):
-        try:
-            buffer.flush()
-        except Exception as exc:
-            buffer._logger.warning("Outcomes of runs could not be recorded: %s", exc)
+        buffer.flush_at_exit(deadline)
 
 
 def _after_fork() -> None:

@@ -1,5 +1,7 @@
 """The server goes away, forgets, refuses, or answers too late: what is late is the only thing that is seen of it."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -335,3 +337,46 @@ def test_a_scheduler_waits_for_a_server_at_its_start_if_asked_to(
     scheduler.add_job("builtins:len", "interval", args=[""], seconds=SECOND.seconds)
     assert len(scheduler.get_jobs()) == 1
     scheduler.shutdown()
+
+
+ENDING = """
+import sys
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from apscheduler.schedulers.background import BackgroundScheduler
+
+url, port = sys.argv[1:]
+store = {"type": "redis", "url": url, "retry": Retry(NoBackoff(), 0)}
+scheduler = BackgroundScheduler({"apscheduler.jobstores.default": store})
+scheduler.start()
+scheduler.add_job("apscheduler.testing.jobs:pass_gate", args=[int(port)], id="last")
+sys.stdin.readline()
+scheduler.shutdown()
+print("ends", flush=True)
+"""
+
+
+def test_a_program_that_ends_while_its_server_restarts_records_how_its_runs_ended(
+    own_redis: Server,
+) -> None:
+    with Gate() as gate:
+        program = subprocess.Popen(
+            [sys.executable, "-c", ENDING, own_redis.url, str(gate.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        gate.wait_for_arrival()
+        own_redis.stop()
+    assert program.stdin is not None and program.stdout is not None
+    with program:
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "ends\n"
+        own_redis.start()
+    assert program.returncode == 0
+
+    store = open_store(own_redis)
+    assert states(store) == [RunState.SUCCEEDED]
+    store.shutdown()

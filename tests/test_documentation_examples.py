@@ -131,6 +131,7 @@ BY_HAND = {
     "git clone REPOSITORY apscheduler",
     "cd apscheduler",
     "python3 -m venv my-environment",
+    "pip uninstall --yes apscheduler",
 }
 BIN = re.compile(r"^(?:\.venv|my-environment)/bin/")
 
@@ -161,6 +162,8 @@ def check_make(arguments: list[str], directory: Path) -> None:
 def check_pip(arguments: list[str], directory: Path) -> None:
     """Check that what is installed exists, in this version, without installing it."""
     assert arguments.pop(0) == "install"
+    if "--force-reinstall" in arguments:
+        arguments.remove("--force-reinstall")
     while arguments:
         argument = arguments.pop(0)
         if argument == "--find-links":

@@ -624,3 +624,57 @@ def test_a_job_that_was_built_by_hand_can_be_added_for_real(make: Any) -> None:
     scheduler._real_add_job(job, "default", False)
 
     assert log.wait_for(EVENT_JOB_EXECUTED).job_id == "a"
+
+
+def test_an_extension_may_hand_a_copy_of_a_job_to_its_executor_at_once(
+    make: Any, tmp_path: Path
+) -> None:
+    """Run-now buttons of extensions do so, holding the lock of the stores; the schedule stays as it is."""
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    scheduler = make(jobstores={"default": {"type": "sqlalchemy", "url": url}})
+    log = record(scheduler)
+    scheduler.start()
+    job = scheduler.add_job(work, "interval", hours=1, id="a")
+    scheduler.pause_job("a")
+    now = datetime.now(UTC)
+
+    with scheduler._jobstores_lock:
+        copied = Job(
+            scheduler,
+            id=job.id,
+            name=job.name,
+            func=job.func,
+            trigger=job.trigger,
+            executor=job.executor,
+            args=(),
+            kwargs={},
+            misfire_grace_time=None,
+            coalesce=True,
+            max_instances=1,
+            next_run_time=None,
+        )
+        copied._jobstore_alias = "default"
+        scheduler._lookup_executor(job.executor).submit_job(copied, [now])
+
+    event = log.wait_for(EVENT_JOB_EXECUTED)
+    assert (event.job_id, event.scheduled_run_time) == ("a", now)
+    assert event.retval == "done"
+    assert scheduler.get_job("a").next_run_time is None
+
+
+def test_an_extension_may_replace_how_events_are_dispatched(make: Any) -> None:
+    scheduler = make()
+    dispatched: list[int] = []
+    dispatch = scheduler._dispatch_event
+
+    def note_and_dispatch(event: Any) -> None:
+        dispatched.append(event.code)
+        dispatch(event)
+
+    scheduler._dispatch_event = note_and_dispatch
+    log = record(scheduler)
+    scheduler.start()
+    scheduler.add_job(work)
+    log.wait_for(EVENT_JOB_EXECUTED)
+
+    assert EVENT_JOB_EXECUTED in dispatched

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.timeout(300)
 QUERY = re.compile(
     r"\s*(SELECT|PRAGMA|SHOW|SET|BEGIN|DESCRIBE|ROLLBACK)", re.IGNORECASE
 )
-# MariaDB commits before and after these, whatever transaction they are in.
-DEFINITION = re.compile(r"\s*(CREATE|ALTER|DROP)", re.IGNORECASE)
+# Whatever transaction these are in, MariaDB commits before and after them.
+COMMITTING = re.compile(r"\s*(CREATE|ALTER|DROP|COMMIT)", re.IGNORECASE)
 
 
 def watch_commits(reach: Reach) -> None:
@@ -29,7 +29,7 @@ def watch_commits(reach: Reach) -> None:
             return
         options = connection.get_execution_options()
         is_alone = options.get("isolation_level") == "AUTOCOMMIT"
-        if is_alone or DEFINITION.match(statement):
+        if is_alone or COMMITTING.match(statement):
             reach(statement.split(maxsplit=1)[0])
         if not is_alone:
             connection.info["writes"] = True

@@ -174,13 +174,14 @@ class Examination:
         store = node.driver.store
         is_clean = is_intact and not self._scenario.has_dead
         books = Books(store, self._log(place), is_clean)
+        left = store.take_over(node._engine.identity.node, T0 + 99 * LEASE)
+        _clear(store)
+        node.shutdown()
         books.check()
         books.is_intact = is_intact
         assert not complaints, complaints
         self._scenario.check(books)
-        assert store.take_over(node._engine.identity.node, T0 + 99 * LEASE) == []
-        _clear(store)
-        node.shutdown()
+        assert left == []
         assert not complaints, complaints
 
 

@@ -179,6 +179,9 @@ class StoreDriver:
 
     def _settle_accounts(self) -> None:
         self.completions.flush()
+        self._hand_back_unstarted()
+
+    def _hand_back_unstarted(self) -> None:
         unstarted, self._unstarted = self._unstarted, []
         if unstarted:
             try:
@@ -187,13 +190,19 @@ class StoreDriver:
                 self._unstarted += unstarted
                 raise
 
-    def settle_with_program(self) -> None:
-        """Record what has ended, and hand back what has not begun."""
+    def settle_with_program(self, deadline: float) -> None:
+        """Record what has ended, and hand back what has not begun.
+
+        :param deadline: until when a store that fails is tried again, in monotonic time
+        """
+        self.completions.flush_at_exit(deadline)
         try:
-            self._settle_accounts()
+            self._hand_back_unstarted()
         except Exception as exc:
             self.scheduler._logger.warning(
-                "Runs of job store %r could not be recorded: %s", self.alias, exc
+                "Runs that have not begun could not be handed back to job store %r, and will be called lost: %s",
+                self.alias,
+                exc,
             )
 
     def _owns_runs(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.completions import EXIT_SECONDS
 from apscheduler.drivers import StoreDriver
 from apscheduler.events import JobExecutionEvent, SchedulerEvent
 from apscheduler.hooked import get_hooks
@@ -235,8 +236,9 @@ class Engine:
     def end_with_program(self) -> None:
         """Leave nothing half done, since nobody shuts the scheduler down: a pass may just have claimed something."""
         self.stop()
+        deadline = time.monotonic() + EXIT_SECONDS
         for driver in list(self.drivers.values()):
-            driver.settle_with_program()
+            driver.settle_with_program(deadline)
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no run is going on any more, but not longer than so; return whether that is so.

@@ -237,6 +237,26 @@ def test_a_server_that_does_not_run_is_reported_with_what_to_do(
     assert open_store(opened, own.url).get_all_jobs() == []
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        "starting up",
+        "not yet accepting connections",
+        "in recovery mode",
+        "shutting down",
+    ],
+)
+def test_a_postgresql_that_is_being_started_is_only_away(
+    postgresql_url: str, state: str
+) -> None:
+    store = SQLAlchemyJobStore(postgresql_url)
+    # Without a code, as drivers tell it of connections that were not made.
+    text = f'connection to "127.0.0.1" failed: FATAL:  the database system is {state}'
+    error = OperationalError(None, None, Exception(text))
+
+    assert store.is_unreachable(error)
+
+
 def test_a_wrong_password_is_no_server_that_is_away(
     url: str, opened: list[SQLAlchemyJobStore]
 ) -> None:

@@ -43,8 +43,8 @@ ADVICE = {
 }
 # A server that answers in this way will answer so again.
 REFUSALS = ("FATAL", "does not support SSL", "certificate", "invalid ")
-# Of those answers, the ones that pass.
-PASSING = ("starting up", "shutting down", "in recovery", "too many", "slots are")
+# Of those answers, the ones that pass: the system is starting up, not yet accepting connections, in recovery mode, …
+PASSING = ("the database system is ", "too many", "slots are")
 
 
 class PostgreSQLDialect(ServerDialect):

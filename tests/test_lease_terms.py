@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from apscheduler import leases
+from apscheduler import housekeeping, leases
+from apscheduler.clock import Clock
+from apscheduler.jobstores.contract import ClaimRequest
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.leases import LeaseKeeper
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Identity
-from apscheduler.runs import RunState, current_run
+from apscheduler.runs import Plan, RunState, current_run
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.testing.jobs import make_stored_job
 from apscheduler.threads import Threads
 
 
@@ -106,14 +109,19 @@ def test_a_lease_that_ends_while_runs_go_on_is_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     naps = iter([RENEW_SECONDS, LEASE_SECONDS, RENEW_SECONDS, RENEW_SECONDS])
+    answers = iter([0, LEASE_SECONDS, 0, 0])
 
     def wait(_: float) -> bool:
         nap = next(naps, None)
         stopwatch.seconds += nap or 0
         return nap is None
 
+    def renew(*_: object) -> None:
+        stopwatch.seconds += next(answers)
+
     grant(lease)
     monkeypatch.setattr(lease._stop, "wait", wait)
+    monkeypatch.setattr(lease._store, "renew_lease", renew)
 
     lease._keep()
 
@@ -135,6 +143,42 @@ def test_a_lease_that_ends_while_nothing_runs_is_not_worth_a_word(
     grant(lease)
 
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("seconds", "is_long"), [(5, False), (30, True)])
+def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_are_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, is_long: bool
+) -> None:
+    """While nobody can renew, the lease of a node that lives and goes on looks like that of a dead one."""
+    stopwatch = Stopwatch()
+    monkeypatch.setattr(housekeeping, "monotonic", stopwatch)
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    scheduler = BackgroundScheduler(
+        {"apscheduler.jobstores.default": {"type": "sqlalchemy", "url": url}},
+        clock=Clock(),
+    )
+    scheduler.start(paused=True)
+    driver = scheduler._engine.drivers["default"]
+    keeper, store = driver.housekeeper, driver.store
+    now = datetime.now(UTC)
+    store.add_job(make_stored_job("a", now))
+    store.claim(
+        ClaimRequest(now, 1, lambda job: Plan([now], None), Identity(), lease_until=now)
+    )
+
+    keeper.note_outage(stopwatch())
+    keeper.keep(now + timedelta(seconds=seconds))
+    assert [run.state for run in scheduler.get_runs()] == [RunState.RUNNING]
+    begun = stopwatch()
+    stopwatch.seconds += seconds
+    keeper.note_answer(begun, now + timedelta(seconds=seconds))
+
+    keeper.keep(now + timedelta(seconds=seconds + 1))
+    state = RunState.RUNNING if is_long else RunState.LOST
+    assert [run.state for run in scheduler.get_runs()] == [state]
+    keeper.keep(now + timedelta(seconds=seconds + 15))
+    assert [run.state for run in scheduler.get_runs()] == [RunState.LOST]
+    scheduler.shutdown()
 
 
 started: list[datetime] = []

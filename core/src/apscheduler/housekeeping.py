@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from apscheduler.clock import monotonic
 from apscheduler.events import EVENT_JOB_LOST, JobExecutionEvent
 from apscheduler.hooked import get_hooks
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim
-from apscheduler.nodes import RENEW_SECONDS
+from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 LOOK_FOR_THE_DEAD = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=1)
 PRUNE = timedelta(seconds=60)
+# When leases look as if they were over, who is alive has so long to renew them.
+PATIENCE = LOOK_FOR_THE_DEAD * 1.5
+# Nobody can renew a lease in a store that does not answer: after so many seconds those of the living may be over.
+LONG_OUTAGE = LEASE_SECONDS - 2 * RENEW_SECONDS
 
 # So many runs are looked at for those that this node does not know to be its own.
 MAX_RECOVERED = 10_000
@@ -41,6 +46,8 @@ class Housekeeper:
         # The jobs that it was about: after its last fire a job is nowhere else.
         self._unsure_jobs: dict[str, Job] = {}
         self._next_search = self._next_prune = self._patient_until = LONG_AGO
+        # Since when the store has not answered, in monotonic time.
+        self._cut_off_since: float | None = None
         # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
         self._ahead: float | None = None
 
@@ -53,6 +60,17 @@ class Housekeeper:
         self._is_unsure = self._driver.store.keeps_runs
         if self._is_unsure:
             self._unsure_jobs.update(jobs)
+
+    def note_outage(self, begun: float) -> None:
+        """Take note that the store failed in a pass that began at this monotonic time."""
+        if self._cut_off_since is None:
+            self._cut_off_since = begun
+
+    def note_answer(self, begun: float, now: datetime) -> None:
+        """Take note that the store has answered a claim that began at this monotonic time."""
+        since, self._cut_off_since = self._cut_off_since, None
+        if monotonic() - (begun if since is None else since) > LONG_OUTAGE:
+            self._patient_until = now + PATIENCE
 
     def look_soon(self, now: datetime) -> None:
         """Look for dead nodes soon: a run that is in the way may be one of theirs."""
@@ -68,9 +86,12 @@ class Housekeeper:
         # A time that is too far ahead is from before the clock was set back.
         soon = now + 2 * LOOK_FOR_THE_DEAD
         if self._has_jumped(now):
-            self._patient_until = now + LOOK_FOR_THE_DEAD * 1.5
+            self._patient_until = now + PATIENCE
+        is_patient = (
+            now < self._patient_until <= soon or self._cut_off_since is not None
+        )
         if driver.lease is not None and not (
-            now < self._next_search <= soon or now < self._patient_until <= soon
+            is_patient or now < self._next_search <= soon
         ):
             self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
             taken = store.take_over(driver.engine.identity.node, now)

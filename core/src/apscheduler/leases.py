@@ -35,7 +35,8 @@ class LeaseKeeper:
         self._now = now
         self._owns_runs = owns_runs
         self._logger = logger
-        self._held_until = self._told_of = float("-inf")
+        self._held_until = float("-inf")
+        self._has_told = False
         # Goes up whenever the lease had been over: the runs of an earlier term may have been taken over meanwhile.
         self.term = 0
         self._threads = threads
@@ -77,6 +78,7 @@ class LeaseKeeper:
         if monotonic() >= self._held_until:
             self.term += 1
         self._held_until = max(held_until, self._held_until)
+        self._has_told &= monotonic() >= self._held_until
 
     def is_good(self, term: int) -> bool:
         """Return whether nobody can have taken this node for dead since the claim that was granted in this term."""
@@ -95,12 +97,12 @@ class LeaseKeeper:
 
     def _tell_if_over(self) -> None:
         """Say once that the lease has ended while runs were going on: their outcomes may differ from what was logged."""
-        if monotonic() < self._held_until or self._told_of == self._held_until:
+        if monotonic() < self._held_until or self._has_told:
             return
-        self._told_of = self._held_until
+        self._has_told = True
         self._logger.warning(
-            "This scheduler was frozen, or cut off from job store %r, for longer than its lease of %s seconds: runs "
-            "that were going on count as lost, however they end, and those of jobs with on_lost='retry' run again",
+            "This scheduler was frozen, or cut off from job store %r, for longer than its lease of %.0f seconds: runs "
+            "that were going on may have been taken over, and count as lost or run again, however they end here",
             self._store._alias,
             LEASE_SECONDS,
         )

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apscheduler.clock import monotonic
 from apscheduler.completions import CompletionBuffer
 from apscheduler.events import (
     EVENT_JOB_EXECUTED,
@@ -253,11 +252,10 @@ class StoreDriver:
         ):
             return self._retry_store_at, []
         events: list[SchedulerEvent] = []
-        begun = monotonic()
+        self.housekeeper.begin()
         try:
             wakeup = self._run_rounds(now, events)
         except Exception as exc:
-            self.housekeeper.note_outage(begun)
             scheduler._logger.warning(
                 "Error getting due jobs from job store %r: %s", self.alias, exc
             )
@@ -267,6 +265,7 @@ class StoreDriver:
                 )
             self._retry_store_at = now + pause
             return self._retry_store_at, events
+        self.housekeeper.note_answer(scheduler._clock.now())
         if self._retry_store_at is not None:
             self._retry_store_at = None
             scheduler._logger.info("Job store %r answers again", self.alias)
@@ -320,7 +319,7 @@ class StoreDriver:
             if lease is not None:
                 request.lease_until, held_until = lease.next_expiry()
             self.thread_in_store = self.scheduler._get_ident()
-            begun = monotonic()
+            self.housekeeper.begin()
             try:
                 batch = self.store.claim(request)
             except BaseException:
@@ -329,7 +328,7 @@ class StoreDriver:
                 raise
             finally:
                 self.thread_in_store = None
-            self.housekeeper.note_answer(begun, self.scheduler._clock.now())
+            self.housekeeper.note_answer(self.scheduler._clock.now())
             # In this order: an outcome from here on wakes the loop, and one from before is still there to be seen.
             self._has_waiting = batch.waiting
             has_ended = batch.waiting and self.completions.has_pending

@@ -46,8 +46,8 @@ class Housekeeper:
         # The jobs that it was about: after its last fire a job is nowhere else.
         self._unsure_jobs: dict[str, Job] = {}
         self._next_search = self._next_prune = self._patient_until = LONG_AGO
-        # Since when the store has not answered, in monotonic time.
-        self._cut_off_since: float | None = None
+        # Since when an answer of the store is waited for, through failures too, in monotonic time.
+        self._waiting_since: float | None = None
         # How far the clock was ahead of monotonic time, which stands still while the machine sleeps.
         self._ahead: float | None = None
 
@@ -61,16 +61,21 @@ class Housekeeper:
         if self._is_unsure:
             self._unsure_jobs.update(jobs)
 
-    def note_outage(self, begun: float) -> None:
-        """Take note that the store failed in a pass that began at this monotonic time."""
-        if self._cut_off_since is None:
-            self._cut_off_since = begun
+    def begin(self) -> None:
+        """Take note that an answer of the store is waited for from now on, or still."""
+        if self._waiting_since is None:
+            self._waiting_since = monotonic()
 
-    def note_answer(self, begun: float, now: datetime) -> None:
-        """Take note that the store has answered a claim that began at this monotonic time."""
-        since, self._cut_off_since = self._cut_off_since, None
-        if monotonic() - (begun if since is None else since) > LONG_OUTAGE:
+    def note_answer(self, now: datetime) -> None:
+        """Take note that the store has answered."""
+        if self._is_cut_off():
             self._patient_until = now + PATIENCE
+        self._waiting_since = None
+
+    def _is_cut_off(self) -> bool:
+        """Return whether the store has failed, or kept everybody waiting, for long."""
+        since = self._waiting_since
+        return since is not None and monotonic() - since > LONG_OUTAGE
 
     def look_soon(self, now: datetime) -> None:
         """Look for dead nodes soon: a run that is in the way may be one of theirs."""
@@ -87,9 +92,7 @@ class Housekeeper:
         soon = now + 2 * LOOK_FOR_THE_DEAD
         if self._has_jumped(now):
             self._patient_until = now + PATIENCE
-        is_patient = (
-            now < self._patient_until <= soon or self._cut_off_since is not None
-        )
+        is_patient = now < self._patient_until <= soon or self._is_cut_off()
         if driver.lease is not None and not (
             is_patient or now < self._next_search <= soon
         ):

@@ -147,7 +147,11 @@ def test_a_lease_that_ends_while_nothing_runs_is_not_worth_a_word(
 
 @pytest.mark.parametrize(("seconds", "is_long"), [(5, False), (30, True)])
 def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_are_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, is_long: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: int,
+    is_long: bool,
 ) -> None:
     """While nobody can renew, the lease of a node that lives and goes on looks like that of a dead one."""
     stopwatch = Stopwatch()
@@ -173,6 +177,9 @@ def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_a
         keeper.keep(now + timedelta(seconds=seconds))
         assert [run.state for run in scheduler.get_runs()] == [RunState.RUNNING]
     keeper.note_answer(now + timedelta(seconds=seconds))
+
+    told = "Job store 'default' has answered after 30 seconds" in caplog.text
+    assert told == is_long
 
     keeper.keep(now + timedelta(seconds=seconds + 1))
     state = RunState.RUNNING if is_long else RunState.LOST

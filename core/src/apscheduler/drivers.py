@@ -236,6 +236,11 @@ class StoreDriver:
         return len(opened) > len(run_ids) or bool(opened.keys() - run_ids)
 
     @property
+    def is_failing(self) -> bool:
+        """Whether the last pass has failed."""
+        return self._retry_store_at is not None
+
+    @property
     def is_busy(self) -> bool:
         """Whether runs of this store are going on."""
         return bool(self._open)

@@ -68,8 +68,15 @@ class Housekeeper:
 
     def note_answer(self, now: datetime) -> None:
         """Take note that the store has answered."""
-        if self._is_cut_off():
+        since = self._waiting_since
+        if since is not None and self._is_cut_off():
             self._patient_until = now + PATIENCE
+            if not self._driver.is_failing:  # of failures it has been told
+                self._scheduler._logger.warning(
+                    "Job store %r has answered after %.0f seconds; runs that were due meanwhile are late",
+                    self._driver.alias,
+                    monotonic() - since,
+                )
         self._waiting_since = None
 
     def _is_cut_off(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, BulkWriteError
 
 from apscheduler.job import Job
@@ -471,3 +472,22 @@ def test_when_the_server_refuses_some_of_many_none_is_added(
         store.add_jobs([make_stored_job("a"), make_stored_job("b")])
 
     assert store.get_all_jobs() == []
+
+
+def test_a_job_whose_addition_got_no_answer_and_that_has_run_is_not_added_again(
+    store: MongoDBJobStore, other: MongoDBJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me, insert = Identity(), Collection.insert_one
+
+    def lose_answer(self: Any, document: Any) -> None:
+        monkeypatch.undo()
+        insert(self, document)
+        for found in claim(other, me, plan=run_once).claims:
+            other.complete(completions(found, me))
+        raise AutoReconnect("cut")
+
+    monkeypatch.setattr(Collection, "insert_one", lose_answer)
+    store.add_job(make_stored_job("a", T0))
+
+    assert store.get_all_jobs() == []
+    assert states(store) == [RunState.SUCCEEDED]

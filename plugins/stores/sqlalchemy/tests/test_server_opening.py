@@ -206,6 +206,24 @@ def test_engine_options_are_those_of_the_user(
     assert store.engine.pool.size() == 2  # type: ignore[attr-defined]  # of a QueuePool
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, None), ({"prepare_threshold": 3}, 3)]
+)
+def test_statements_are_planned_each_time_unless_psycopg_is_told_otherwise(
+    postgresql_database_url: str,
+    opened: list[SQLAlchemyJobStore],
+    options: dict[str, Any],
+    expected: int | None,
+) -> None:
+    """A plan that was made when the tables were empty would be kept until the server looks at them."""
+    store = open_store(
+        opened, postgresql_database_url, engine_options={"connect_args": options}
+    )
+
+    with store.engine.connect() as connection:
+        assert connection.connection.driver_connection.prepare_threshold == expected  # type: ignore[union-attr]  # psycopg's
+
+
 # Errors.
 
 

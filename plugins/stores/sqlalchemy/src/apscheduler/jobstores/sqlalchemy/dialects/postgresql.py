@@ -21,6 +21,8 @@ from apscheduler.jobstores.sqlalchemy.dialects.servers import (
 
 # SKIP LOCKED is understood from this version on.
 OLDEST = (9, 5)
+# After so many times psycopg has a statement prepared, unless it is told otherwise.
+PREPARED_AFTER = 5
 # Held while tables are created; the number has no meaning.
 CREATING = 0x61707363
 
@@ -59,6 +61,7 @@ class PostgreSQLDialect(ServerDialect):
     def prepare(self, engine: Engine) -> None:
         if engine.dialect.driver == "psycopg":
             event.listen(engine, "checkout", _refuse_closed)
+            event.listen(engine, "connect", _plan_each_time)
 
         @event.listens_for(engine, "connect")
         def limit_idle_transactions(connection: Any, record: object) -> None:
@@ -107,6 +110,12 @@ class PostgreSQLDialect(ServerDialect):
             return "let this user create tables there, or create them for it"
         text = str(exc.orig)
         return next((ADVICE[part] for part in ADVICE if part in text), None)
+
+
+def _plan_each_time(connection: Any, record: object) -> None:
+    """Have no statements prepared: their plans would be those for the tables as they were, which begin empty."""
+    if connection.prepare_threshold == PREPARED_AFTER:
+        connection.prepare_threshold = None
 
 
 def _refuse_closed(connection: Any, record: object, proxy: object) -> None:

@@ -98,6 +98,9 @@ class Call:
     def __init__(self, func: Any, *args: Any):
         self.call = (func, args)
 
+    def __call__(self) -> None:
+        """Pickle wants that of what is to be called."""
+
     def __reduce__(self) -> Any:
         return self.call
 
@@ -214,10 +217,7 @@ def test_nothing_is_called_but_allowed_classes(
     tasks: Any, tmp_path: Path, name: str, protocol: int
 ) -> None:
     hit = tmp_path / "hit"
-    try:
-        data = dumps(_attacks(str(hit))[name], protocol)
-    except (pickle.PicklingError, TypeError):
-        pytest.skip(f"cannot be written by protocol {protocol}")
+    data = dumps(_attacks(str(hit))[name], protocol)
 
     with pytest.raises((NotAllowedError, pickle.UnpicklingError)):
         load(data)

@@ -58,8 +58,8 @@ test-all: ## run the tests on every installed Python from 3.11 to 3.13
 soak: setup servers ## kill schedulers on every store, then balance the books (ARGS="redis --seconds 300")
 	$(BIN)/python -m apscheduler.testing.cluster --restarts --cuts 500 --report docs/reports/soak.md $(ARGS)
 
-bench: setup ## measure (ARGS are those of bench/run)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run $(ARGS)
+bench: setup ## measure, and write docs/reports/speed.md (ARGS="--help" for other things to do)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run $(or $(ARGS),--page docs/reports/speed.md)
 
 docs: .venv-docs/.installed ## build the documentation, warnings as errors
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html

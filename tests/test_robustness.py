@@ -429,6 +429,38 @@ def test_what_is_being_claimed_while_the_program_ends_is_handed_back(url: str) -
     store.shutdown()
 
 
+UNRECORDED = """
+import sys, threading
+from apscheduler import completions
+from apscheduler.events import EVENT_JOB_EXECUTED
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+
+completions.EXIT_SECONDS = 0.0
+completions.DELAY_SECONDS = 20.0  # what has ended is left until the program ends
+ended = threading.Event()
+
+class Away(SQLAlchemyJobStore):
+    def complete(self, outcomes):
+        raise OSError("gone")
+
+scheduler = BackgroundScheduler(jobstores={"default": Away(sys.argv[1])})
+scheduler.start()
+scheduler.add_listener(lambda event: ended.set(), EVENT_JOB_EXECUTED)
+scheduler.add_job("builtins:len", args=[""], id="done")
+assert ended.wait(20)
+"""
+
+
+def test_what_could_not_be_recorded_when_the_program_ends_is_told_once(
+    url: str,
+) -> None:
+    done = run_program(UNRECORDED, url)
+
+    assert done.returncode == 0
+    assert done.stderr.count("could not be recorded") == 1, done.stderr
+
+
 INTERRUPTED = """
 import signal, sys, threading
 from apscheduler.jobstores.memory import MemoryJobStore
@@ -524,7 +556,7 @@ def test_a_forked_process_exits_while_its_parent_writes_outcomes(
     scheduler.add_job(nothing)
     assert writing.wait(SOON)
 
-    answer = in_child(completions._flush_all)
+    answer = in_child(completions.flush_all)
     written.set()
 
     assert answer == "None"

@@ -1,6 +1,5 @@
 """Outcomes of runs on their way to a store: written in batches, soon, and never lost while the process lives."""
 
-import atexit
 import logging
 import os
 import threading
@@ -176,8 +175,7 @@ class CompletionBuffer:
 _buffers: "weakref.WeakSet[CompletionBuffer]" = weakref.WeakSet()
 
 
-@atexit.register
-def _flush_all() -> None:
+def flush_all() -> None:
     """Write what is left when the interpreter exits, so that no run looks as if it had been lost."""
     deadline = time.monotonic() + EXIT_SECONDS
     for buffer in list(_buffers):

@@ -190,12 +190,8 @@ class StoreDriver:
                 self._unstarted += unstarted
                 raise
 
-    def settle_with_program(self, deadline: float) -> None:
-        """Record what has ended, and hand back what has not begun.
-
-        :param deadline: until when a store that fails is tried again, in monotonic time
-        """
-        self.completions.flush_at_exit(deadline)
+    def hand_back_with_program(self) -> None:
+        """Hand back what has not begun, since the program ends."""
         try:
             self._hand_back_unstarted()
         except Exception as exc:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.completions import EXIT_SECONDS
 from apscheduler.drivers import StoreDriver
 from apscheduler.events import JobExecutionEvent, SchedulerEvent
 from apscheduler.hooked import get_hooks
@@ -233,12 +232,10 @@ class Engine:
             thread.end(STOP_SECONDS)
         self._threads.clear()
 
-    def end_with_program(self) -> None:
-        """Leave nothing half done, since nobody shuts the scheduler down: a pass may just have claimed something."""
-        self.stop()
-        deadline = time.monotonic() + EXIT_SECONDS
+    def hand_back_with_program(self) -> None:
+        """Hand back what has not begun, since the program ends and nobody shuts the scheduler down."""
         for driver in list(self.drivers.values()):
-            driver.settle_with_program(deadline)
+            driver.hand_back_with_program()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no run is going on any more, but not longer than so; return whether that is so.

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from tzlocal import get_localzone
 
 from apscheduler.clock import Clock
+from apscheduler.completions import flush_all
 from apscheduler.engine import Engine
 from apscheduler.events import (
     EVENT_ALL,
@@ -603,9 +604,13 @@ if hasattr(os, "register_at_fork"):
 
 @atexit.register
 def _before_exit() -> None:
-    for scheduler in list(_schedulers):
-        if scheduler.running and not scheduler._is_client:
-            scheduler._engine.end_with_program()
+    """Leave nothing half done where nobody shuts a scheduler down: a pass may just have claimed something."""
+    left = [each for each in _schedulers if each.running and not each._is_client]
+    for scheduler in left:
+        scheduler._engine.stop()
+    flush_all()  # also of those that were shut down
+    for scheduler in left:
+        scheduler._engine.hand_back_with_program()
 
 
 def _nothing() -> None:

@@ -1,8 +1,6 @@
 """Schedulers in several processes on one SQLite file: every fire once, nothing skipped, lost or left open."""
 
 import os
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -27,8 +25,8 @@ from apscheduler.nodes import Identity
 from apscheduler.runs import Plan, RunFilter, RunState
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.testing.jobs import make_stored_job
+from programs import SOON, Program
 
-SOON = 30
 T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 PROGRAM = """
@@ -91,38 +89,6 @@ def store(url: str) -> Iterator[SQLAlchemyJobStore]:
     store.start(None, "default")
     yield store
     store.shutdown()
-
-
-class Program:
-    """A process that says where it is, and waits to be told to go on."""
-
-    def __init__(self, stack: ExitStack, source: str, *arguments: str, **env: str):
-        self.process = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", source, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **env},
-            )
-        )
-        stack.callback(self.process.kill)
-
-    def expect(self, line: str) -> None:
-        """Wait for a line."""
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"{line}\n"
-
-    def tell(self) -> None:
-        """Let it go on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        """Let it go on to its end."""
-        self.tell()
-        assert self.process.wait(SOON) == 0
 
 
 def test_short_jobs_run_once_per_fire_and_never_count_as_still_running(

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,8 +13,8 @@ import pytest
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.runs import RunFilter, RunState
+from programs import SOON, Program
 
-SOON = 30
 EVERYTHING = RunFilter()
 
 BEGINNING = """
@@ -33,39 +31,6 @@ def say(word):
 """
 
 
-class Program:
-    """A process that says where it is, and waits to be told to go on."""
-
-    def __init__(self, directory: Path, source: str, url: str):
-        directory.mkdir(exist_ok=True)
-        path = [str(directory), os.environ.get("PYTHONPATH", "")]
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", BEGINNING + source, url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        )
-
-    def expect(self, word: str) -> None:
-        """Wait for a word."""
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"{word}\n"
-
-    def tell(self) -> None:
-        """Let it go on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> str:
-        """Let it go on to its end, and return what it has logged."""
-        _, errors = self.process.communicate("\n", SOON)
-        assert self.process.returncode == 0, errors
-        return errors
-
-
 @pytest.fixture
 def run(
     tmp_path: Path, postgresql_database_url: str
@@ -74,10 +39,13 @@ def run(
     with ExitStack() as stack:
 
         def run(source: str, directory: Path = tmp_path) -> Program:
-            program = Program(directory, source, postgresql_database_url)
-            stack.enter_context(program.process)
-            stack.callback(program.process.kill)
-            return program
+            path = [str(directory), os.environ.get("PYTHONPATH", "")]
+            return Program(
+                stack,
+                BEGINNING + source,
+                postgresql_database_url,
+                PYTHONPATH=os.pathsep.join(path),
+            )
 
         yield run
 

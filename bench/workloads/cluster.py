@@ -14,7 +14,7 @@ from sqlalchemy import func, select, table, text
 import postgresql
 import stored
 from apscheduler.schedulers.background import BackgroundScheduler
-from harness import WAIT_SECONDS, Report, options, utc_now
+from harness import KEEPS_RUNS, WAIT_SECONDS, Report, options, utc_now
 
 NODE = Path(__file__).parent / "cluster_node.py"
 NODES = 4
@@ -79,9 +79,8 @@ class Cluster:
         deadline = time.monotonic() + WAIT_SECONDS
         due = self._is_due.where(self._run_time <= now)
         with self._stage.engine.connect() as connection:
-            has_runs = hasattr(BackgroundScheduler, "get_runs")
             while connection.execute(due).first() or (
-                has_runs and connection.execute(self._open).scalar_one()
+                KEEPS_RUNS and connection.execute(self._open).scalar_one()
             ):
                 connection.rollback()
                 if time.monotonic() > deadline:
@@ -109,18 +108,17 @@ def _tell(process: subprocess.Popen[str]) -> None:
 def main() -> None:
     url = os.environ.get("APSCHEDULER_BENCH_POSTGRESQL_URL", postgresql.URL)
     number = 1000 if options().quick else 4000
-    can_share = hasattr(BackgroundScheduler, "get_runs")
     report = Report()
     stage = stored.DatabaseStage(url)
     try:
         each: dict[int, float] = {}
-        for nodes in (1, NODES) if can_share else (1,):
+        for nodes in (1, NODES) if KEEPS_RUNS else (1,):
             stage.clean_up()
             cluster = Cluster(stage)
             cluster.add(number, "counting:tick")
             each[nodes] = cluster.run(nodes) / number
         report.add("run a due job, one scheduler", each[1] * 1e6, "µs")
-        if can_share:
+        if KEEPS_RUNS:
             report.add("run a due job, four schedulers", each[NODES] * 1e6, "µs")
             report.add("four compared with one", each[NODES] / each[1], "x")
             stage.clean_up()

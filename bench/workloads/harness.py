@@ -14,6 +14,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 WAIT_SECONDS = 300.0
 
+# What APScheduler 3 does not: record runs, share stores, add many jobs at once.
+KEEPS_RUNS = hasattr(BackgroundScheduler, "get_runs")
+
 
 @dataclass(frozen=True)
 class Options:

@@ -1,5 +1,6 @@
 """Digests that recognise an unchanged declaration."""
 
+import gc
 import json
 import os
 import subprocess
@@ -123,6 +124,18 @@ def test_the_order_of_keywords_does_not_matter(one: Any, two: Any) -> None:
 )
 def test_what_has_no_lasting_text_form_has_no_digest(changes: dict[str, Any]) -> None:
     assert digest(**changes) is None
+
+
+def test_digests_that_are_in_stores_already_stay_valid() -> None:
+    found = digest(
+        func=gc.isenabled,
+        trigger_args={"start_date": datetime(2030, 1, 1, tzinfo=UTC), "hours": 1},
+        args=[{"b": (1, None), "a": {3, 1}}],
+        kwargs={"x": "it's", "w": 1.5},
+        options={"coalesce": True, "misfire_grace_time": None, "history": 5},
+    )
+
+    assert found == "a94da4b2f8706d417707b205ea03c802"
 
 
 PROGRAM = """

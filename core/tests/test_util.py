@@ -1,9 +1,11 @@
 import copy
 import functools
+import inspect
 import operator
 import pickle
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ class Plant:
         def grow(cls) -> None: ...
 
     def water(self) -> None: ...
+
+    def take(self, amount: int, unit: str = "l") -> None: ...
 
     @classmethod
     def sow(cls) -> None: ...
@@ -523,6 +527,7 @@ def keyword_only(*, a: Any, b: Any = 2) -> Any: ...
 def anything(*args: Any, **kwargs: Any) -> Any: ...
 def free_keywords(a: Any, /, **kwargs: Any) -> Any: ...
 def many(a: Any, *rest: Any) -> Any: ...
+def half_optional(a: Any, b: Any = 2, *, c: Any = 3) -> Any: ...
 
 
 @functools.wraps(positional_only)
@@ -553,6 +558,44 @@ class TestArguments:
         self, func: Any, args: Any, kwargs: Any
     ) -> None:
         util.check_callable_args(func, args, kwargs)
+
+    @pytest.mark.parametrize("count", range(4))
+    @pytest.mark.parametrize(
+        "func",
+        [
+            positional_only,
+            positional_or_keyword,
+            keyword_only,
+            anything,
+            many,
+            half_optional,
+            plant.take,
+            Plant.take,
+        ],
+        ids=lambda func: func.__qualname__,
+    )
+    def test_what_is_accepted_is_what_a_call_accepts(
+        self, func: Any, count: int
+    ) -> None:
+        args = (plant, 1, 2, 3)[:count]
+        try:
+            func(*args)
+        except TypeError:
+            fits = False
+        else:
+            fits = True
+
+        with nullcontext() if fits else pytest.raises(ValueError):
+            util.check_callable_args(func, args, {})
+
+    def test_a_signature_that_a_function_claims_counts(self) -> None:
+        def func() -> None: ...
+
+        func.__signature__ = inspect.signature(positional_only)  # type: ignore[attr-defined]  # as decorators do
+
+        util.check_callable_args(func, (1, 2), {})
+        with pytest.raises(ValueError, match="required arguments"):
+            util.check_callable_args(func, (), {})
 
     @pytest.mark.parametrize(
         ("func", "args", "kwargs", "message"),

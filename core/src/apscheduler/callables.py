@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from inspect import Parameter
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 
@@ -18,8 +19,8 @@ def get_callable_name(func: object) -> str:
     if not callable(func):
         raise TypeError(f"{func!r} is not callable: give a function, method or class")
     owner = getattr(func, "__self__", None)
-    if inspect.isclass(owner) or inspect.ismethod(func):
-        owner_class = owner if inspect.isclass(owner) else type(owner)
+    if isinstance(owner, type) or isinstance(func, MethodType):
+        owner_class = owner if isinstance(owner, type) else type(owner)
         method_name: str = getattr(func, "__name__", type(func).__qualname__)
         return f"{owner_class.__qualname__}.{method_name}"
     name = getattr(func, "__qualname__", None)
@@ -44,9 +45,9 @@ def obj_to_ref(obj: object) -> str:
 
 def _get_module_name(obj: object) -> str | None:
     owner = getattr(obj, "__self__", None)
-    if inspect.isclass(owner):
+    if isinstance(owner, type):
         return owner.__module__
-    if inspect.ismethod(obj):
+    if isinstance(obj, MethodType):
         return type(owner).__module__
     if inspect.ismethoddescriptor(obj) and hasattr(obj, "__objclass__"):
         return str(obj.__objclass__.__module__)  # such as str.upper
@@ -100,12 +101,12 @@ def resolves_back(func: object, ref: str) -> bool:
         return False
     if found is func:
         return True
-    if inspect.ismethod(func):
+    if isinstance(func, MethodType):
         if found is func.__func__:
-            return not inspect.isclass(func.__self__)
-        return bool(inspect.ismethod(found) and found == func)
+            return not isinstance(func.__self__, type)
+        return isinstance(found, MethodType) and found == func
     # Methods of built-in objects and classes are made anew each time they are looked up.
-    return inspect.isbuiltin(func) and inspect.isbuiltin(found) and found == func
+    return isinstance(func, BuiltinFunctionType) and found == func
 
 
 # How references inside a stored state are resolved while that is read; who reads only what is allowed replaces it.
@@ -137,6 +138,8 @@ def check_callable_args(
 
     :raises ValueError: saying which arguments do not fit
     """
+    if not kwargs and _takes_positional(func, len(args)):
+        return
     try:
         signature = inspect.signature(func, follow_wrapped=False)
     except ValueError:  # some built-in callables have none
@@ -148,6 +151,17 @@ def check_callable_args(
         raise ValueError(
             f"{get_callable_name(func)} cannot be called this way: {problem}"
         )
+
+
+def _takes_positional(func: Callable[..., Any], given: int) -> bool:
+    """Return whether a plain function can surely be called with so many arguments: most can, and this is soon said."""
+    if type(func) is MethodType:
+        func, given = func.__func__, given + 1
+    if type(func) is not FunctionType or func.__dict__:  # perhaps with a __signature__
+        return False
+    code = func.__code__
+    required = code.co_argcount - len(func.__defaults__ or ())
+    return required <= given <= code.co_argcount and not code.co_kwonlyargcount
 
 
 def _find_argument_problem(

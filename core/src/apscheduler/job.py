@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from inspect import isclass, isfunction, ismethod, unwrap
+from inspect import unwrap
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.triggers.base import BaseTrigger, TriggerError
@@ -104,7 +105,8 @@ class Job:
         self.on_lost = "mark"
         self.max_attempts = 3
         self.history = None
-        self._modify(id=id or os.urandom(16).hex(), **kwargs)
+        kwargs["id"] = id or os.urandom(16).hex()
+        self._apply(kwargs)
 
     def modify(self, **changes: Any) -> "Job":
         """Change attributes of this job, and return it.
@@ -180,6 +182,10 @@ class Job:
 
     def _modify(self, **changes: Any) -> None:
         """Check the changes and make them: all of them, or none and an exception."""
+        self._apply(changes)
+
+    def _apply(self, changes: dict[str, Any]) -> None:
+        """Do so with a dictionary that is used up by it."""
         approved: dict[str, Any] = {}
         if "id" in changes:
             approved["id"] = self._check_id(changes.pop("id"))
@@ -192,9 +198,10 @@ class Job:
                     f"The following are not modifiable attributes of Job: {', '.join(_unknown(changes))}"
                 )
             approved[name] = check(value)
-        if approved.get("next_run_time") is not None:
+        next_run_time = approved.get("next_run_time")
+        if next_run_time is not None:
             approved["next_run_time"] = convert_to_datetime(
-                approved["next_run_time"], self._timezone, "next_run_time"
+                next_run_time, self._timezone, "next_run_time"
             )
         for name, value in approved.items():
             setattr(self, name, value)
@@ -229,16 +236,15 @@ class Job:
             raise TypeError(
                 f"func must be a callable or a textual reference to one, got {func!r}"
             )
-        if isinstance(args, str) or not isinstance(args, Iterable):
-            raise TypeError(f"args must be a non-string iterable, got {args!r}")
-        if not isinstance(kwargs, Mapping):
+        if type(args) is not tuple:  # nearly always it is
+            args = _check_args(args)
+        if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
             raise TypeError(f"kwargs must be a dict-like object, got {kwargs!r}")
-        if not isinstance(args, Sequence):  # an iterator can be read only once
-            args = tuple(args)
         check_callable_args(func, args, kwargs)
         if not hasattr(self, "name") and changes.get("name") is None:
             changes["name"] = get_callable_name(func)
-        approved.update(func=func, func_ref=func_ref, args=args, kwargs=kwargs)
+        approved["func"], approved["func_ref"] = func, func_ref
+        approved["args"], approved["kwargs"] = args, kwargs
 
     def __getstate__(self) -> dict[str, Any]:
         if not self.func_ref:
@@ -249,8 +255,8 @@ class Job:
         args = self.args
         # A method bound to an instance is stored as the plain function, called with the instance.
         if (
-            ismethod(self.func)
-            and not isclass(self.func.__self__)
+            isinstance(self.func, MethodType)
+            and not isinstance(self.func.__self__, type)
             and obj_to_ref(self.func) == self.func_ref
         ):
             args = (self.func.__self__, *args)
@@ -334,7 +340,9 @@ def _reference(func: Callable[..., Any]) -> str | None:
         ref = obj_to_ref(func)
     except ValueError:
         return None
-    return ref if resolves_back(func, ref) or _is_being_defined(func, ref) else None
+    if resolves_back(func, ref) or _is_being_defined(func, ref):
+        return sys.intern(ref)  # one text for all jobs of the function
+    return None
 
 
 def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
@@ -343,7 +351,9 @@ def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
     The name may still lead to an earlier function: one further up, or that of the time before, when a module is
     loaded again.
     """
-    module = sys.modules.get(func.__module__) if isfunction(func) else None
+    module = (
+        sys.modules.get(func.__module__) if isinstance(func, FunctionType) else None
+    )
     if module is None:
         return False
     try:
@@ -351,7 +361,9 @@ def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
     except LookupError:
         return True
     found = unwrap(found)
-    if not isfunction(found) or found is func:  # the name leads to a wrapper of it
+    if (
+        not isinstance(found, FunctionType) or found is func
+    ):  # the name leads to a wrapper of it
         return False
     old, new = found.__code__, func.__code__
     return (
@@ -369,6 +381,13 @@ def _unknown(changes: Mapping[str, Any]) -> list[str]:
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def _check_args(value: object) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"args must be a non-string iterable, got {value!r}")
+    # An iterator can be read only once.
+    return value if isinstance(value, Sequence) else tuple(value)
 
 
 def _check_name(value: object) -> str:

@@ -92,7 +92,8 @@ class AddMethods(ComponentRegistry):
         :raises KeyError: if there is no such store
         :raises ValueError: if the arguments do not fit the function
         """
-        self._warn_of_traps(args, coalesce)
+        if isinstance(args, str) or isinstance(coalesce, str):
+            self._warn_of_traps(args, coalesce)
         declared_args = dict(trigger_args)
         if isinstance(trigger, str):  # the scheduler's own zone is part of it, too
             declared_args.setdefault("timezone", timezone_repr(self.timezone))
@@ -107,17 +108,16 @@ class AddMethods(ComponentRegistry):
             "history": history,
         }
         given = {key: value for key, value in options.items() if value is not undefined}
-        job = Job(
-            self,  # type: ignore[arg-type]  # every instance is a BaseScheduler
-            id,
-            trigger=self._create_trigger(trigger, trigger_args),
-            executor=executor,
-            func=func,
-            args=tuple(args) if args is not None else (),
-            kwargs=dict(kwargs) if kwargs is not None else {},
-            name=name,
+        attributes = {
+            "trigger": self._create_trigger(trigger, trigger_args),
+            "executor": executor,
+            "func": func,
+            "args": tuple(args) if args is not None else (),
+            "kwargs": dict(kwargs) if kwargs is not None else {},
+            "name": name,
             **given,
-        )
+        }
+        job = Job(self, id, **attributes)  # type: ignore[arg-type]  # every instance is a BaseScheduler
         if id:
             rules = {**self._job_defaults, **given}
             job._declaration = digest_declaration(job, *declared, rules, executor)
@@ -284,7 +284,8 @@ class AddMethods(ComponentRegistry):
         except BaseException:
             job._jobstore_alias = None
             raise
-        self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, jobstore_alias))
+        if self._is_heard(EVENT_JOB_ADDED):
+            self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, jobstore_alias))
         self._logger.info('Added job "%s" to job store "%s"', job.name, jobstore_alias)
         if self.state == STATE_RUNNING:
             self.wakeup()

@@ -251,7 +251,10 @@ class ComponentRegistry(metaclass=ABCMeta):
         :raises KeyError: if there is none with this alias
         :raises RuntimeError: in a forked process, if it is in the memory of its parent
         """
-        store = self._engine.add(alias, self._lookup_jobstore(alias)).store
+        driver = self._engine.drivers.get(alias)
+        if driver is None or driver.raw_store is not self._jobstores.get(alias):
+            driver = self._engine.add(alias, self._lookup_jobstore(alias))
+        store = driver.store
         if self._is_client and not store.performs_io:
             raise RuntimeError(
                 f"Job store {alias!r} is in the memory of the process that this one was forked from, where nothing "
@@ -293,7 +296,7 @@ class ComponentRegistry(metaclass=ABCMeta):
             "trigger", trigger, trigger_args
         )
         argument = RELATIVE_TIMES.get(trigger)
-        if argument and self._clock.offset() and trigger_args.get(argument) is None:
+        if argument and trigger_args.get(argument) is None and self._clock.offset():
             # The trigger counted from the system's time; this scheduler lives by another.
             interval = getattr(created, "interval", timedelta(0))
             trigger_args[argument] = self._now() + interval

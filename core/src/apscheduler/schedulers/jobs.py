@@ -58,7 +58,8 @@ class JobMethods(AddMethods):
             job._modify(**changes)
         else:
             job = self._change_stored(job, alias, changes)
-        self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
+        if self._is_heard(EVENT_JOB_MODIFIED):
+            self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
         if alias is not None:
             driver = self._engine.drivers.get(alias)
             if driver is not None:  # else the store was removed meanwhile
@@ -197,10 +198,9 @@ class JobMethods(AddMethods):
         raise JobLookupError(job_id)
 
     def _matching_stores(self, jobstore: str | None) -> list[str]:
-        with (
-            self._jobstores_lock
-        ):  # a listener may add a store while we look through them
-            return [alias for alias in self._jobstores if jobstore in (None, alias)]
+        # Copied in one step: a listener may add a store while we look through them.
+        aliases = list(self._jobstores)
+        return aliases if jobstore is None else [a for a in aliases if a == jobstore]
 
     def print_jobs(
         self, jobstore: str | None = None, out: TextIO | None = None

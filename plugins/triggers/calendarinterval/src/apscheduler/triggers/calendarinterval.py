@@ -1,8 +1,9 @@
 """A trigger that fires after equal spans of the calendar, always at the same time of day."""
 
 import logging
+from calendar import isleap
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from tzlocal import get_localzone
@@ -13,6 +14,10 @@ from apscheduler.util import asdate, astimezone, timezone_repr
 STATE_VERSION = 1
 
 ONE_DAY = timedelta(days=1)
+
+# Months are counted from 0.
+MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+FEBRUARY = 1
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ class CalendarIntervalTrigger(BaseTrigger):
 
     __slots__ = (
         "_has_start",
+        "_late_time",
         "_month_step",
         "_skips",
         "_time",
@@ -66,7 +72,7 @@ class CalendarIntervalTrigger(BaseTrigger):
     ) -> None:
         self._set_zone(astimezone(timezone) or get_localzone())
         self._set_interval(years, months, weeks, days)
-        self._time = time(hour, minute, second)
+        self._set_time(hour, minute, second)
         self._has_start = start_date is not None
         start = _read_date(start_date, "start_date", self.timezone)
         self.start_date: date = start or datetime.now(self.timezone).date()
@@ -98,6 +104,10 @@ class CalendarIntervalTrigger(BaseTrigger):
         self.years, self.months, self.weeks, self.days = years, months, weeks, days
         self._month_step = years * 12 + months
         self._week_step = timedelta(weeks=weeks, days=days)
+
+    def _set_time(self, hour: int, minute: int, second: int) -> None:
+        self._time = time(hour, minute, second)
+        self._late_time = self._time.replace(fold=1)
 
     def _set_zone(self, zone: tzinfo) -> None:
         self.timezone = zone
@@ -136,7 +146,7 @@ class CalendarIntervalTrigger(BaseTrigger):
         """
         if self._month_step:
             day = _add_months(day, self._month_step)
-        return day + self._week_step
+        return day + self._week_step if self._week_step else day
 
     def _find(self, day: date) -> datetime | None:
         """Return the first fire time on this date or after stepping on from it."""
@@ -154,7 +164,7 @@ class CalendarIntervalTrigger(BaseTrigger):
         if not self._skips:
             return candidate
         offset = candidate.utcoffset()
-        after = candidate.replace(fold=1).utcoffset()
+        after = datetime.combine(day, self._late_time, self.timezone).utcoffset()
         # The two readings of a skipped time use the offsets before and after the change.
         if offset is not None and after is not None and offset < after:
             return None
@@ -259,7 +269,7 @@ class CalendarIntervalTrigger(BaseTrigger):
                 f"to {STATE_VERSION}; update apscheduler-trigger-calendarinterval"
             )
         self._set_interval(*state["interval"])
-        self._time = time(*state["time"])
+        self._set_time(*state["time"])
         self.start_date = state["start_date"]
         self.end_date = state["end_date"]
         self._set_zone(astimezone(state["timezone"]))
@@ -291,21 +301,20 @@ def _make_date(month_index: int, day: int) -> date | None:
     :raises OverflowError: beyond the year 9999
     """
     year, month = divmod(month_index, 12)
-    if year > date.max.year:
+    if year > MAXYEAR:
         raise OverflowError("beyond the last year there is")
-    try:
-        return date(year, month + 1, day)
-    except ValueError:
+    if day > MONTH_LENGTHS[month] and (
+        day > 29 or month != FEBRUARY or not isleap(year)
+    ):
         return None
+    return date(year, month + 1, day)
 
 
 def _add_months(day: date, months: int) -> date:
-    index = _get_month_index(day)
-    while True:
+    index = _get_month_index(day) + months
+    while (following := _make_date(index, day.day)) is None:
         index += months
-        following = _make_date(index, day.day)
-        if following is not None:
-            return following
+    return following
 
 
 def _read_date(value: str | date | None, name: str, zone: tzinfo) -> date | None:

@@ -42,6 +42,10 @@ logger = logging.getLogger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 STATE_VERSION = 2
+GAP_CHOICES = (None, *get_args(OnGap))
+FOLD_CHOICES = get_args(OnFold)
+DIALECTS = get_args(Dialect)
+
 # 3.x would take day AND weekday where either was meant, so these states carry a version that it refuses.
 DAY_OR_WEEKDAY_VERSION = 3
 
@@ -124,8 +128,8 @@ class CronTrigger(BaseTrigger):
         on_fold: OnFold = "both",
         day_or_weekday: bool = False,
     ) -> None:
-        _check_choice("on_gap", on_gap, (None, *get_args(OnGap)))
-        _check_choice("on_fold", on_fold, get_args(OnFold))
+        _check_choice("on_gap", on_gap, GAP_CHOICES)
+        _check_choice("on_fold", on_fold, FOLD_CHOICES)
         self.timezone = _choose_zone(timezone, start_date, end_date)
         self.start_date = convert_to_datetime(start_date, self.timezone, "start_date")
         self.end_date = convert_to_datetime(end_date, self.timezone, "end_date")
@@ -186,7 +190,7 @@ class CronTrigger(BaseTrigger):
             ``@daily``
         :raises ValueError: if the line or the dialect is not valid
         """
-        _check_choice("dialect", dialect, get_args(Dialect))
+        _check_choice("dialect", dialect, DIALECTS)
         parse_line = parse_vixie_line if dialect == "vixie" else parse_plain_line
         line = parse_line(expr)
         options: dict[str, Any] = {
@@ -214,7 +218,10 @@ class CronTrigger(BaseTrigger):
         ``now`` counts on the first call, and when it is earlier than the previous fire time: the clock was set back.
         Naive arguments are taken as local times of this machine.
         """
-        occurrences = self._get_occurrences()
+        try:
+            occurrences = self._occurrences
+        except AttributeError:
+            occurrences = self._get_occurrences()
         next_fire_time = None
         if self.start_date is None:
             next_fire_time = occurrences.next_at_once(previous_fire_time, now)

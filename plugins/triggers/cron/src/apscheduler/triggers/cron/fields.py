@@ -83,7 +83,8 @@ class BaseField:
         :raises ValueError: if one is not understood, or does not fit the field
         """
         self.expressions: list[Expression] = []
-        for expr in SEPARATOR.split(str(exprs).strip()):
+        text = str(exprs).strip()
+        for expr in SEPARATOR.split(text) if "," in text else (text,):
             self.compile_expression(expr)
 
     def compile_expression(self, expr: str) -> None:

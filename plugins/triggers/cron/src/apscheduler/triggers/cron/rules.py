@@ -42,6 +42,11 @@ NUMERIC_EXPRESSIONS = (
     WeekdayRangeExpression,
 )
 DAY_EXPRESSIONS = (WeekdayPositionExpression, LastDayOfMonthExpression)
+OWN_FIELD_TYPES = list(OWN_FIELDS.items())
+OWN_EXPRESSIONS = {
+    name: {*NUMERIC_EXPRESSIONS, *(DAY_EXPRESSIONS if name == "day" else ())}
+    for name in OWN_FIELDS
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +102,8 @@ def is_every_value(field: BaseField) -> bool:
 
 def _are_our_own(fields: Sequence[BaseField]) -> bool:
     # The exact classes: a subclass may answer differently.
-    return [field.name for field in fields] == list(FIELD_NAMES) and all(
-        type(field) is OWN_FIELDS[field.name]
-        and all(
-            type(expr) in NUMERIC_EXPRESSIONS
-            or (field.name == "day" and type(expr) in DAY_EXPRESSIONS)
-            for expr in field.expressions
-        )
+    return [(field.name, type(field)) for field in fields] == OWN_FIELD_TYPES and all(
+        OWN_EXPRESSIONS[field.name].issuperset(map(type, field.expressions))
         for field in fields
     )
 

@@ -145,8 +145,8 @@ class Schedule:
         year, index = _split(day)
         rest = self._mask(year) >> index if year in self._rules.years else 0
         later = rest >> 1
-        if later:
-            following: int | None = day + 1 + _lowest_bit(later)
+        if later:  # what is isolated is the lowest bit
+            following: int | None = day + (later & -later).bit_length()
         else:
             following = self._first_day_after(year)
         return rest & 1 == 1, following
@@ -203,8 +203,10 @@ class Schedule:
 
     def _mask(self, year: int) -> int:
         """Return the matching days of a year, whether or not it is one of ours."""
-        if year in self._masks:
+        try:
             return self._masks[year]
+        except KeyError:
+            pass
         # These three decide the whole calendar of a year. The one before matters for the week of January 1st.
         kind = (date(year, 1, 1).weekday(), isleap(year), isleap(year - 1))
         if kind not in self._masks_by_kind:

@@ -1,6 +1,6 @@
 """How fires are claimed in documents: what is refused, what is counted, what is left of a job while it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
+from apscheduler.jobstores.contract import StoredJob
 from apscheduler.jobstores.mongodb import MongoDBJobStore
 from apscheduler.nodes import Identity
 from apscheduler.runs import FireRange, Plan, RunFilter, RunState
@@ -310,6 +311,71 @@ def test_a_job_that_was_missed_for_the_last_time_leaves_only_that(
     assert [found.is_finished for found in batch.claims] == [True, True]
     assert store.collection.count_documents({}) == 0
     assert [run.job_id for run in store.get_runs(EVERYTHING, 9)] == ["a"]
+
+
+# Others are faster with a job that has runs, of which the document is changed rather than deleted.
+
+
+@pytest.fixture
+def running(store: MongoDBJobStore) -> StoredJob:
+    """The record of a job that has an open run."""
+    store.add_job(make_stored_job("a", T0))
+    claim(store, Identity())
+    stored = store.read_job("a")
+    assert stored is not None
+    return stored
+
+
+def at_next_change(proxy: Any, action: Callable[[], object], fate: str) -> None:
+    """Do something before the next change of jobs arrives, and let that pass or be cut off."""
+
+    def rule(command: dict[str, Any]) -> str:
+        if command.get("update") != "jobs":
+            return "pass"
+        proxy.rule = lambda command: "pass"
+        action()
+        return fate
+
+    proxy.rule = rule
+
+
+@pytest.mark.parametrize("fate", ["pass", "cut before", "cut after"])
+def test_a_job_that_moves_on_while_it_is_discarded_is_not_said_to_be_gone(
+    store: MongoDBJobStore,
+    other: MongoDBJobStore,
+    proxy: Any,
+    running: StoredJob,
+    fate: str,
+) -> None:
+    at_next_change(proxy, lambda: claim(other, Identity(), T0 + MINUTE), fate)
+
+    assert not store.discard_job(running)
+
+    assert ids(store.get_all_jobs()) == ["a"]
+
+
+@pytest.mark.parametrize("fate", ["cut before", "cut after"])
+def test_a_job_is_discarded_though_an_answer_gets_lost(
+    store: MongoDBJobStore, proxy: Any, running: StoredJob, fate: str
+) -> None:
+    at_next_change(proxy, lambda: None, fate)
+
+    assert store.discard_job(running)
+
+    assert store.get_all_jobs() == []
+    assert states(store) == [RunState.RUNNING]
+
+
+def test_a_copy_that_somebody_else_has_replaced_first_is_not_said_to_be_replaced(
+    store: MongoDBJobStore, other: MongoDBJobStore, proxy: Any
+) -> None:
+    store.add_ready_run(make_stored_job("a"), ready_run(Identity()))
+    (state,) = store.read_states()
+    at_next_change(proxy, lambda: other.replace_state(state, b"theirs"), "pass")
+
+    assert not store.replace_state(state, b"mine")
+
+    assert [each.data for each in store.read_states()] == [b"theirs"]
 
 
 # Adding.

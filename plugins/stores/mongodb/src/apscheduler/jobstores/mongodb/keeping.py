@@ -232,26 +232,30 @@ class DocumentJobStore(SerializingJobStore):
         number, is_unsure = again(delete)
         if number and isinstance(query.get("_id"), str):
             return True
-        if self._strip(found) or number:
+        stripped = self._strip(found)
+        if number or any(stripped):
             return True
         # Whether the answer that got lost said so is seen by what is there.
+        is_unsure |= None in stripped
         left = {**IS_JOB, "_id": query.get("_id")}
         return is_unsure and self._database.jobs.find_one(left, {"_id": 1}) is None
 
-    def _strip(self, query: Document) -> bool:
-        """Leave only the runs of the jobs that match, and return whether there were any."""
-        has_met = False
+    def _strip(self, query: Document) -> list[int | None]:
+        """Leave only the runs of the jobs that match, and return of how many, try by try.
+
+        0: others were faster, and what they have made of the job may not match; None: the answer got lost.
+        """
+        stripped: list[int | None] = []
         for _ in range(MAX_TRIES):
             documents = list(self._database.jobs.find(query, OWN_FIELDS))
             if not documents:
-                return has_met
-            has_met = True
+                return stripped
             revision = new_revision()
             updates = [
                 update(document, {**without_job(document), REVISION: revision})
                 for document in documents
             ]
-            self._database.write(updates)
+            stripped.append(self._database.write(updates))
             self._runs.delete_emptied([document["_id"] for document in documents])
         raise RuntimeError(
             f"Jobs could not be removed: others were faster {MAX_TRIES} times in a row"
@@ -282,10 +286,9 @@ class DocumentJobStore(SerializingJobStore):
                 else run
                 for run in runs_of(document)
             ]
-            if runs == runs_of(document):
-                return None
-            was_found = True
-            return runs
+            # Asked again when somebody else was faster, who may have changed it.
+            was_found = runs != runs_of(document)
+            return runs if was_found else None
 
         self._runs.change([state.job_id], edit, with_state=True)
         return was_found

@@ -29,7 +29,7 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.runs import RunFilter, RunState
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.schedulers.base import PACE_SECONDS, BaseScheduler
 from apscheduler.testing.clock import ManualClock
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -143,6 +143,37 @@ def test_a_job_that_could_not_be_restored_is_not_retried_when_it_is_gone(
     failures["gone"] = failures["gone"]._replace(retry_at=time.monotonic() - 1)
 
     assert scheduler._process_jobs() == pytest.approx(30, abs=5)
+
+
+def test_a_fire_time_that_comes_during_a_pass_waits_a_moment_for_others(
+    make: Any,
+) -> None:
+    clock = ManualClock(T0)
+    executors = {"default": DebugExecutor()}
+    scheduler = make(PassScheduler, clock=clock, executors=executors)
+    scheduler.start()
+    scheduler.add_job(clock.advance, "date", run_date=T0, kwargs={"milliseconds": 2})
+    soon = T0 + timedelta(milliseconds=1)
+    scheduler.add_job(nothing, "date", run_date=soon, id="soon")
+
+    wait_seconds = scheduler._process_jobs()
+
+    assert scheduler.get_job("soon") is not None
+    assert 0 < wait_seconds <= PACE_SECONDS
+
+
+def test_what_one_pass_leaves_does_not_wait_for_the_next(make: Any) -> None:
+    class Scheduler(PassScheduler):
+        _steps_per_pass = 1
+
+    executors = {"default": DebugExecutor()}
+    scheduler = make(Scheduler, clock=ManualClock(T0), executors=executors)
+    scheduler.start()
+    for _ in range(2):
+        scheduler.add_job(nothing, "date", run_date=T0)
+
+    assert scheduler._process_jobs() == 0
+    assert scheduler.get_jobs()
 
 
 # Wakeups.

@@ -98,7 +98,7 @@ class Engine:
         if driver is not None:
             driver.is_removed = True
             # Of those that were removed earlier, only who still awaits outcomes matters. A pass may be under way here.
-            self._retired = [other for other in self._retired if other.is_busy]
+            self._retired = [other for other in self._retired if other.runs]
             self._retired.append(driver)
         return driver
 
@@ -166,23 +166,23 @@ class Engine:
         if driver is None or not driver.note_outcome(event):
             self._note_late_outcome(event)
         else:
-            for ended in list(self._waiting):
+            for ended in list(self._waiting) if self._waiting else ():
                 ended.set()
-        if self._can_go_on():
+        if self.starved and self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
 
     def find_unsettled_runs(self) -> set[str]:
         """Return the runs whose outcomes are awaited, be it by stores that have been removed meanwhile."""
         drivers = [*self.drivers.values(), *self._retired]
-        return set().union(*(driver.find_unsettled_runs() for driver in drivers))
+        return set().union(*(driver.runs.ids() for driver in drivers))
 
     def find_submission(
         self, job_id: str, executor: "BaseExecutor"
     ) -> "tuple[Job, RunTimes] | None":
         """Return the oldest runs of a job that an executor was handed and has not reported."""
         for driver in list(self.drivers.values()):
-            found = driver.find_submission(job_id, executor)
+            found = driver.runs.find_submission(job_id, executor)
             if found is not None:
                 return found
         return None
@@ -191,7 +191,7 @@ class Engine:
         """Record the outcome of a run whose store has been removed meanwhile."""
         for driver in list(self._retired):
             if driver.note_outcome(event):
-                if not driver.is_busy:
+                if not driver.runs:
                     self._retired.remove(driver)
                 return
 
@@ -263,7 +263,7 @@ class Engine:
         times = current.run_times if current is not None else None
         own = frozenset(times.run_ids if isinstance(times, RunTimes) else ())
         drivers = list(self.drivers.values())
-        return any(driver.has_runs_besides(own) for driver in drivers)
+        return any(driver.runs.has_besides(own) for driver in drivers)
 
 
 class _StoreThread:

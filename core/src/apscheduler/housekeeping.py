@@ -135,7 +135,7 @@ class Housekeeper:
             job = self._find_claimed(run.job_id)
             if job is None:
                 run.state, run.finished_at = RunState.LOST, now
-                driver.record(
+                driver.runs.record(
                     Completion(run.id, run.job_id, node, run.attempt, run.state, now)
                 )
                 self._report_lost([run], NOT_STARTED)

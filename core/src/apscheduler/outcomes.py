@@ -1,7 +1,6 @@
 """Hands claimed runs to executors, and tells listeners and hooks what becomes of them."""
 
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.events import (
@@ -50,7 +49,7 @@ class Outcomes:
             self._announce_range(alias, claim, EVENT_JOB_COALESCED, plan.coalesced)
         if claim.skipped:
             self._announce_skip(alias, claim, events)
-        if claim.is_finished and not claim.announced:
+        if plan.next_run_time is None and not (claim.ready or claim.announced):
             scheduler._logger.info("Removed job %s", job.id)
             scheduler._announce_removal(job.id, alias)
 
@@ -105,15 +104,15 @@ class Outcomes:
     def submit(self, alias: str, claim: Claim, events: list[SchedulerEvent]) -> None:
         """Hand the runs to their executor; a run that it refuses has ended, one way or the other."""
         scheduler, job, run_times = self._scheduler, claim.job, claim.run_times
-        driver = scheduler._engine.drivers.get(alias)
         if scheduler._engine.observed:
             self._observe_start(alias, claim)
         try:
             scheduler._lookup_executor(job.executor).submit_job(job, run_times)
         except MaxInstancesReachedError as exc:
             self._announce_skip(alias, claim, events)
+            driver = scheduler._engine.drivers.get(alias)
             if driver is not None:
-                driver.forget(run_times, RunState.SKIPPED, exc)
+                driver.runs.forget(run_times, RunState.SKIPPED, exc)
         except Exception as exc:
             code = EVENT_JOB_ERROR
             if scheduler._engine.is_ending:  # refused for that reason: it has not begun
@@ -147,7 +146,6 @@ class Outcomes:
         alias: str,
         event: JobExecutionEvent,
         completion: Completion,
-        run_time: datetime,
     ) -> None:
         """Tell hooks how a run ended."""
         name = OBSERVERS.get(event.code)
@@ -159,7 +157,7 @@ class Outcomes:
             completion.job_id,
             alias,
             completion.state,
-            run_time,
+            event.scheduled_run_time,
             node=completion.node,
             attempt=completion.attempt,
             started_at=completion.started_at,

@@ -106,7 +106,7 @@ class RunTimes(list[datetime]):
         clock_offset: timedelta = NO_OFFSET,
         is_ready: bool = False,
     ):
-        super().__init__(times)
+        self.extend(times)
         self.run_ids = run_ids
         self.claim_id = claim_id
         self.attempt = attempt
@@ -152,8 +152,11 @@ class Plan:
     coalesced: FireRange | None = None
 
 
-@dataclass(slots=True)
-class _Current:
+class CurrentRun:
+    """What :func:`current_run` makes its answer from: the record itself is only built for those who ask."""
+
+    __slots__ = ("index", "job", "jobstore", "run_times", "started_at")
+
     job: "Job"
     jobstore: str
     run_times: list[datetime]
@@ -161,19 +164,7 @@ class _Current:
     started_at: datetime
 
 
-# What current_run() makes its answer from: the record itself is only built for those who ask.
-running: ContextVar[_Current | None] = ContextVar("apscheduler_running", default=None)
-
-
-def enter_run(
-    job: "Job",
-    jobstore: str,
-    run_times: list[datetime],
-    index: int,
-    started_at: datetime,
-) -> Any:
-    """Note which run the code that follows belongs to; return a token for ``running.reset``."""
-    return running.set(_Current(job, jobstore, run_times, index, started_at))
+running: ContextVar[CurrentRun | None] = ContextVar("apscheduler_running", default=None)
 
 
 def current_run() -> Run | None:

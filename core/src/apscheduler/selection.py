@@ -110,9 +110,7 @@ class Selection:
                 )
             if job.next_run_time is None or job.next_run_time > now:
                 return None
-            if self._is_part(
-                job.id, job.next_run_time
-            ) and self._driver.has_unsettled_runs(job.id):
+            if self.in_parts and self._waits_for_part(job):
                 return None
             plan = planning.plan(job, now)
         except Exception as exc:
@@ -136,12 +134,18 @@ class Selection:
         return (
             len(times) > 1
             and times[0] < self._now - BACKLOG_AGE
-            and not self._driver.has_open_runs(job.id)
+            and not self._driver.runs.has_any_of(job.id)
         )
 
-    def _is_part(self, job_id: str, run_time: datetime) -> bool:
-        until = self.in_parts.get(job_id)
-        return until is not None and run_time <= until
+    def _waits_for_part(self, job: Job) -> bool:
+        """Return whether the job is due with a later part of its backlog, while an earlier one is not settled."""
+        until, run_time = self.in_parts.get(job.id), job.next_run_time
+        return (
+            until is not None
+            and run_time is not None
+            and run_time <= until
+            and self._driver.runs.has_unsettled_of(job.id)
+        )
 
     def is_held(self, job: Job, now: datetime) -> bool:
         """Return whether the job was found to be one that cannot be run here at present."""

@@ -49,7 +49,10 @@ class ServerClock(CallableClock):
         self._silent: WeakSet[NativeJobStore] = WeakSet()
 
     def now(self) -> datetime:
-        return self._correct(super().now())
+        system = self._read()
+        if system.tzinfo is not UTC:
+            system = system.astimezone(UTC)
+        return system if self._comparison is None else self._correct(system)
 
     def offset(self) -> timedelta:
         # From one look at the system's clock: time that passes between two would be part of it.

@@ -5,12 +5,13 @@ import traceback
 from abc import ABCMeta, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from inspect import isawaitable, iscoroutine
 from time import perf_counter
 from traceback import format_tb
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.clock import NO_OFFSET
@@ -22,7 +23,7 @@ from apscheduler.events import (
     JobExecutionEvent,
 )
 from apscheduler.hooked import get_hooks
-from apscheduler.runs import RunTimes, current_run, enter_run, running
+from apscheduler.runs import CurrentRun, RunTimes, current_run, running
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 # An executor with short runs is handed as many as it starts within this time, so that it never waits for the loop.
 LOOKAHEAD_SECONDS = 0.05
 MAX_LOOKAHEAD = 500
-
-UNWRAPPED: AbstractContextManager[None] = nullcontext()
 
 # Looking a logger up takes a lock that all threads share.
 _get_logger = cache(logging.getLogger)
@@ -182,11 +181,13 @@ class BaseExecutor(metaclass=ABCMeta):
             dispatch(event)
 
     def _forget_instance(self, job_id: str) -> None:
-        if job_id not in self._instances:
+        instances = self._instances.get(job_id)
+        if instances is None:
             return
         self._outstanding -= 1
-        self._instances[job_id] -= 1
-        if self._instances[job_id] <= 0:
+        if instances > 1:
+            self._instances[job_id] = instances - 1
+        else:
             del self._instances[job_id]
 
     def _measure(self, events: list[JobExecutionEvent]) -> None:
@@ -228,107 +229,96 @@ def make_events(
     return events
 
 
-class _RunReport:
-    """Makes the events of one batch of runs and logs them."""
+class _RunInProgress(CurrentRun):
+    """One run of a batch: makes its event and logs it. While it goes on it is the current one."""
+
+    __slots__ = ("_clock", "_logs", "_token", "logger", "offset")
 
     def __init__(
         self,
         job: "Job",
         jobstore_alias: str,
         run_times: list[datetime],
-        logger_name: str,
-        events: list[JobExecutionEvent] | None = None,
+        index: int,
+        logger: logging.Logger,
     ):
         self.job = job
-        self.jobstore_alias = jobstore_alias
+        self.jobstore = jobstore_alias
         self.run_times = run_times
-        self.offset = getattr(run_times, "clock_offset", NO_OFFSET)
-        self.logger = _get_logger(logger_name)
-        self.events = [] if events is None else events
-        self.is_wrapped = get_hooks().has("apscheduler_wrap_call")
+        self.index = index
+        self.logger = logger
+        self._logs = logger.isEnabledFor(logging.INFO)
+        self.offset: timedelta = getattr(run_times, "clock_offset", NO_OFFSET)
 
-    def is_kept_from_starting(self, index: int, run_time: datetime) -> bool:
-        """Return whether the run must not start, or is too late to; then it is reported."""
-        may_start = getattr(self.run_times, "may_start", None)
+    def find_obstacle(self) -> JobExecutionEvent | None:
+        """Return what to report instead if the run must not start, or is too late to."""
+        run_times = self.run_times
+        may_start = getattr(run_times, "may_start", None)
         if may_start is not None and not may_start():
-            self._add(EVENT_JOB_LOST, index, None)
             self.logger.warning(
                 "A run of job %s is not started: this scheduler was out of action for so long that others may "
                 "have taken it over",
                 self.job,
             )
-            return True
-        return self._is_missed(index, run_time)
-
-    def _is_missed(self, index: int, run_time: datetime) -> bool:
+            return self._make_event(EVENT_JOB_LOST)
         grace_seconds = self.job.misfire_grace_time
-        if grace_seconds is None or getattr(self.run_times, "is_ready", False):
-            return False
-        late = datetime.now(timezone.utc) + self.offset - run_time  # noqa: UP017  # the name that tests patch
+        if grace_seconds is None or getattr(run_times, "is_ready", False):
+            return None
+        now = datetime.now(timezone.utc) + self.offset  # noqa: UP017  # the name that tests patch
+        late = now - run_times[self.index]
         if late <= timedelta(seconds=grace_seconds):
-            return False
-        self._add(EVENT_JOB_MISSED, index, None)
+            return None
         self.logger.warning('Run time of job "%s" was missed by %s', self.job, late)
-        return True
+        return self._make_event(EVENT_JOB_MISSED)
 
-    def begin(self, index: int) -> None:
+    def begin(self) -> None:
         """Announce the run and make it the current one."""
-        run_times = self.run_times
-        if self.logger.isEnabledFor(logging.INFO):
+        if self._logs:
             self.logger.info(
-                'Running job "%s" (scheduled at %s)', self.job, run_times[index]
+                'Running job "%s" (scheduled at %s)',
+                self.job,
+                self.run_times[self.index],
             )
         self.started_at = datetime.now(UTC) + self.offset
-        self._token = enter_run(
-            self.job, self.jobstore_alias, run_times, index, self.started_at
-        )
+        self._token = running.set(self)
         self._clock = perf_counter()
 
-    def succeeded(self, index: int, retval: Any) -> None:
-        self._add(EVENT_JOB_EXECUTED, index, self._end(), retval)
-        if self.logger.isEnabledFor(logging.INFO):
+    def succeeded(self, retval: Any) -> JobExecutionEvent:
+        event = self._end(EVENT_JOB_EXECUTED, retval)
+        if self._logs:
             self.logger.info('Job "%s" executed successfully', self.job)
+        return event
 
-    def failed(self, index: int, exc: BaseException) -> None:
-        duration = self._end()
-        frames = "".join(format_tb(exc.__traceback__))
-        self._add(EVENT_JOB_ERROR, index, duration, None, exc, frames)
+    def failed(self, exc: BaseException) -> JobExecutionEvent:
+        event = self._end(EVENT_JOB_ERROR, None, exc)
+        event.traceback = "".join(format_tb(exc.__traceback__))
         self.logger.error('Job "%s" raised an exception', self.job, exc_info=exc)
         # Frames keep every local of the job alive for as long as somebody keeps the exception.
         traceback.clear_frames(exc.__traceback__)
+        return event
 
-    def cancelled(self, index: int, exc: BaseException) -> None:
-        self._add(EVENT_JOB_LOST, index, self._end(), None, exc)
+    def cancelled(self, exc: BaseException) -> JobExecutionEvent:
+        return self._end(EVENT_JOB_LOST, None, exc)
 
-    def _end(self) -> float:
+    def _end(
+        self, code: int, retval: Any = None, exc: BaseException | None = None
+    ) -> JobExecutionEvent:
         duration = perf_counter() - self._clock
         running.reset(self._token)
-        return duration
+        event = self._make_event(code, retval, exc)
+        event.started_at = self.started_at
+        event.duration = duration
+        return event
 
-    def _add(
-        self,
-        code: int,
-        index: int,
-        duration: float | None,
-        retval: Any = None,
-        exception: BaseException | None = None,
-        frames: str | None = None,
-    ) -> None:
-        job, run_times = self.job, self.run_times
+    def _make_event(
+        self, code: int, retval: Any = None, exc: BaseException | None = None
+    ) -> JobExecutionEvent:
+        run_times, index = self.run_times, self.index
         event = JobExecutionEvent(
-            code,
-            job.id,
-            self.jobstore_alias,
-            run_times[index],
-            retval,
-            exception,
-            frames,
+            code, self.job.id, self.jobstore, run_times[index], retval, exc
         )
         identify(event, run_times, index)
-        if duration is not None:
-            event.started_at = self.started_at
-            event.duration = duration
-        self.events.append(event)
+        return event
 
 
 class UnawaitedJobError(TypeError):
@@ -362,29 +352,39 @@ def run_job(
     :param propagate: exceptions that end the batch instead of being reported as failures
     :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
     """
-    report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
-    for index, run_time in enumerate(run_times):
-        if report.is_kept_from_starting(index, run_time):
+    events, logger = [] if events is None else events, _get_logger(logger_name)
+    is_wrapped = get_hooks().has("apscheduler_wrap_call")
+    for index in range(len(run_times)):
+        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
+        obstacle = run.find_obstacle()
+        if obstacle is not None:
+            events.append(obstacle)
             continue
-        report.begin(index)
-        retval = None
+        run.begin()
         try:
-            with _wrapped() if report.is_wrapped else UNWRAPPED:
-                retval = job.func(*job.args, **job.kwargs)
-                if await_result is not None:
-                    if isawaitable(retval):
-                        retval = await_result(retval)
-                elif iscoroutine(retval):
-                    retval.close()
-                    raise UnawaitedJobError(job.name)
+            if is_wrapped:
+                with _wrapped():
+                    retval = _call(job, await_result)
+            else:
+                retval = _call(job, await_result)
         except propagate as exc:
-            report.cancelled(index, exc)
+            events.append(run.cancelled(exc))
             raise
         except BaseException as exc:  # whatever a job raises is its outcome
-            report.failed(index, exc)
+            events.append(run.failed(exc))
         else:
-            report.succeeded(index, retval)
-    return report.events
+            events.append(run.succeeded(retval))
+    return events
+
+
+def _call(job: "Job", await_result: Callable[[Awaitable[Any]], Any] | None) -> Any:
+    retval = job.func(*job.args, **job.kwargs)
+    if await_result is not None:
+        return await_result(retval) if isawaitable(retval) else retval
+    if iscoroutine(retval):
+        retval.close()
+        raise UnawaitedJobError(job.name)
+    return retval
 
 
 async def run_coroutine_job(
@@ -402,27 +402,38 @@ async def run_coroutine_job(
         cancellation of the loop
     :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
     """
-    report = _RunReport(job, jobstore_alias, run_times, logger_name, events)
-    for index, run_time in enumerate(run_times):
-        if report.is_kept_from_starting(index, run_time):
+    events, logger = [] if events is None else events, _get_logger(logger_name)
+    is_wrapped = get_hooks().has("apscheduler_wrap_call")
+    for index in range(len(run_times)):
+        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
+        obstacle = run.find_obstacle()
+        if obstacle is not None:
+            events.append(obstacle)
             continue
-        report.begin(index)
-        retval = None
+        run.begin()
         try:
-            with _wrapped() if report.is_wrapped else UNWRAPPED:
+            if is_wrapped:
+                retval = await _await_wrapped(job)
+            else:
                 retval = job.func(*job.args, **job.kwargs)
-                if isawaitable(retval):
+                if type(retval) is CoroutineType or isawaitable(retval):
                     retval = await retval
         except GeneratorExit:  # an abandoned coroutine is being taken apart
             raise
         except propagate as exc:
-            report.cancelled(index, exc)
+            events.append(run.cancelled(exc))
             raise
         except BaseException as exc:  # whatever a job raises is its outcome
-            report.failed(index, exc)
+            events.append(run.failed(exc))
         else:
-            report.succeeded(index, retval)
-    return report.events
+            events.append(run.succeeded(retval))
+    return events
+
+
+async def _await_wrapped(job: "Job") -> Any:
+    with _wrapped():
+        retval = job.func(*job.args, **job.kwargs)
+        return await retval if isawaitable(retval) else retval
 
 
 def _wrapped() -> AbstractContextManager[None]:

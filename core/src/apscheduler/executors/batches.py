@@ -23,13 +23,15 @@ class LoopTask(Protocol):
     def exception(self) -> BaseException | None: ...
     def result(self) -> Any: ...
     def add_done_callback(self, callback: Callable[[Any], object], /) -> object: ...
+    def remove_done_callback(self, callback: Callable[[Any], object], /) -> object: ...
 
 
 class Batch:
     """One submission on its way."""
 
-    # What runs on the loop and can be cancelled.
+    # What runs on the loop and can be cancelled; and what that calls when it ends before it could report by itself.
     task: LoopTask | None = None
+    on_end: Callable[[Any], object] | None = None
     # What stands for the call of a function in a thread, if anything does.
     future: Any = None
     # Whether it has come so far that the function may have been called. Protected by the lock of the executor.
@@ -73,7 +75,11 @@ class BatchExecutor(BaseExecutor):
         self._is_shut_down = False
 
     def _ended(self, batch: Batch) -> None:
-        self._finish(batch, lambda: self._run_job_success(batch.job.id, batch.events))
+        if self._take(batch):
+            try:
+                self._run_job_success(batch.job.id, batch.events)
+            finally:
+                self._reported(batch)
 
     def _failed(self, batch: Batch, exc: BaseException) -> None:
         job, run_times = batch.job, batch.run_times
@@ -109,15 +115,17 @@ class BatchExecutor(BaseExecutor):
 
     def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
         """Report the batch, unless somebody else has."""
-        if not self._take(batch):
-            return
-        try:
-            report()
-        finally:
-            with self._lock:
-                batch.is_reported = True
-            for callback in batch.on_report:
-                callback()
+        if self._take(batch):
+            try:
+                report()
+            finally:
+                self._reported(batch)
+
+    def _reported(self, batch: Batch) -> None:
+        with self._lock:
+            batch.is_reported = True
+        for callback in batch.on_report:
+            callback()
 
     def _take(self, batch: Batch) -> bool:
         """Return whether the caller is the one to report this batch."""

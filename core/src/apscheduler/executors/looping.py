@@ -88,8 +88,9 @@ class LoopExecutor(BatchExecutor):
 
     def _begin(self, batch: Batch) -> None:
         if self._belongs_on_loop(batch.job.func):
-            batch.task = self._create_task(self._run_coroutine(batch))
-            batch.task.add_done_callback(partial(self._task_ended, batch))
+            task = batch.task = self._create_task(self._run_coroutine(batch))
+            batch.on_end = partial(self._task_ended, batch)
+            task.add_done_callback(batch.on_end)
         else:
             batch.future = self._call_in_thread(partial(self._run_function, batch))
 
@@ -119,6 +120,13 @@ class LoopExecutor(BatchExecutor):
         except self.cancellations:
             batch.was_cancelled = batch.is_being_cancelled
             raise
+        # Nobody needs to call back, which takes another turn of the loop.
+        if batch.task is not None and batch.on_end is not None:
+            batch.task.remove_done_callback(batch.on_end)
+        try:
+            self._ended(batch)
+        except Exception:
+            self._logger.exception("Error reporting a run of job %s", batch.job.id)
 
     def _task_ended(self, batch: Batch, task: LoopTask) -> None:
         if task.cancelled():

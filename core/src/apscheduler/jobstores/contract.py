@@ -101,6 +101,7 @@ class Claim:
     :ivar skipped: as many instances as allowed are running: the run times of the plan are given up
     :ivar ready: the run did not come from the trigger, and the job's record was not touched
     :ivar announced: that a finished job was removed has been told to listeners already
+    :ivar node: the scheduler that owns the runs; set when they are handed out
     """
 
     job: "Job"
@@ -109,6 +110,7 @@ class Claim:
     skipped: bool = False
     ready: bool = False
     announced: bool = False
+    node: str = ""
 
     @property
     def is_finished(self) -> bool:

@@ -27,8 +27,8 @@ class RunLedger:
     """Open, ready and finished runs. Its owner sees to it that only one thread at a time uses it."""
 
     def __init__(self) -> None:
-        # The state of an open run is spread over its claim; records are only made for those who ask.
-        self._open: dict[str, tuple[str, RunTimes, int, str]] = {}
+        # By the identifiers of the runs; records are only made for those who ask.
+        self._open: dict[str, Claim] = {}
         # How many claims of a job are open; and how many runs of a claim, where it has several.
         self._open_claims: dict[str, int] = {}
         self._open_parts: dict[str, int] = {}
@@ -74,9 +74,9 @@ class RunLedger:
             run_ids: tuple[str, ...] = (identity.new_id(),)
         else:
             run_ids = tuple([identity.new_id() for _ in times])
-        run_times = RunTimes(times, run_ids, run_ids[0])
-        self._start(job.id, run_times, identity.node.id)
-        return Claim(job, plan, run_times)
+        claim = Claim(job, plan, RunTimes(times, run_ids, run_ids[0]))
+        self._start(claim, identity.node.id)
+        return claim
 
     def claim_ready(self, request: ClaimRequest) -> list[Claim]:
         """Claim ready runs that are available, unless too many of their job are running."""
@@ -93,44 +93,47 @@ class RunLedger:
                 waiting.append(entry)
                 continue
             run_times = RunTimes([run.scheduled_time], (run.id,), run.id, run.attempt)
-            self._start(job.id, run_times, identity.node.id)
             plan = Plan([run.scheduled_time], job.next_run_time)
-            claims.append(Claim(job, plan, run_times, ready=True))
+            claim = Claim(job, plan, run_times, ready=True)
+            self._start(claim, identity.node.id)
+            claims.append(claim)
         for entry in waiting:
             heappush(self._ready, entry)
         return claims
 
-    def _start(self, job_id: str, run_times: RunTimes, node: str) -> None:
-        for index, run_id in enumerate(run_times.run_ids):
-            self._open[run_id] = (job_id, run_times, index, node)
+    def _start(self, claim: Claim, node: str) -> None:
+        claim.node = node
+        job_id, times = claim.job.id, claim.run_times
+        for run_id in times.run_ids:
+            self._open[run_id] = claim
         self._open_claims[job_id] = self._open_claims.get(job_id, 0) + 1
-        if len(run_times) > 1:
-            assert run_times.claim_id is not None
-            self._open_parts[run_times.claim_id] = len(run_times)
+        if len(times) > 1:
+            assert times.claim_id is not None
+            self._open_parts[times.claim_id] = len(times)
 
     def complete(self, completions: Iterable[Completion]) -> None:
         """Close the runs, if the one who says so owns them."""
         for completion in completions:
-            opened = self._open.get(completion.run_id)
-            if opened is None:
+            claim = self._open.get(completion.run_id)
+            if claim is None or completion.node != claim.node:
                 continue
-            _, run_times, index, node = opened
-            if completion.node != node or completion.attempt != run_times.attempt:
+            times = claim.run_times
+            if completion.attempt != times.attempt:
                 continue
             self._close(completion.run_id)
             if completion.keep:
-                self._finished.append(
-                    (completion, run_times[index], run_times.claim_id or "")
-                )
+                run_time = times[times.run_ids.index(completion.run_id)]
+                self._finished.append((completion, run_time, times.claim_id or ""))
 
     def _close(self, run_id: str) -> None:
-        job_id, run_times, _, _ = self._open.pop(run_id)
-        if len(run_times) > 1:
-            assert run_times.claim_id is not None
-            self._open_parts[run_times.claim_id] -= 1
-            if self._open_parts[run_times.claim_id]:
+        claim = self._open.pop(run_id)
+        job_id, times = claim.job.id, claim.run_times
+        if len(times) > 1:
+            assert times.claim_id is not None
+            self._open_parts[times.claim_id] -= 1
+            if self._open_parts[times.claim_id]:
                 return
-            del self._open_parts[run_times.claim_id]
+            del self._open_parts[times.claim_id]
         self._open_claims[job_id] -= 1
         if not self._open_claims[job_id]:
             del self._open_claims[job_id]
@@ -168,9 +171,12 @@ class RunLedger:
     def _all(self, alias: str | None) -> Iterator[Run]:
         for _, _, _, run in self._ready:
             yield replace(run, jobstore=alias)
-        for run_id, (job_id, times, index, node) in reversed(self._open.items()):
-            run = Run(run_id, job_id, alias, RunState.RUNNING, times[index])
-            run.claim_id, run.node, run.attempt = times.claim_id, node, times.attempt
+        for run_id, claim in reversed(self._open.items()):
+            times = claim.run_times
+            run_time = times[times.run_ids.index(run_id)]
+            run = Run(run_id, claim.job.id, alias, RunState.RUNNING, run_time)
+            run.claim_id, run.node = times.claim_id, claim.node
+            run.attempt = times.attempt
             yield run
         for finished in reversed(self._finished):
             if isinstance(finished, Run):

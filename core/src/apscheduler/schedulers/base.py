@@ -561,9 +561,9 @@ class BaseScheduler(RunMethods):
         ):  # a store that is just being removed must not come back
             for alias, jobstore in self._jobstores.items():
                 self._engine.add(alias, jobstore)
-        started = monotonic()
+        started, now = monotonic(), self._clock.now()
         try:
-            wakeup = self._engine.process(self._clock.now())
+            wakeup = self._engine.process(now)
         except Exception:  # not a store, nor a job: still no reason to stop
             self._logger.exception("Error processing jobs")
             return self.jobstore_retry_interval
@@ -575,7 +575,7 @@ class BaseScheduler(RunMethods):
             return None
         # As instants: within one zone Python subtracts wall clocks.
         seconds = wakeup.timestamp() - self._clock.now().timestamp()
-        if 0 < seconds < PACE_SECONDS:
+        if wakeup > now:  # not what this pass has left, which is due
             seconds = max(seconds, PACE_SECONDS - (monotonic() - started))
         wait_seconds = min(max(seconds, 0), TIMEOUT_MAX)
         self._logger.debug(

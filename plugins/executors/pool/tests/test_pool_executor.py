@@ -110,6 +110,49 @@ class TestArguments:
         assert dict(executor._instances) == {}
 
 
+class IdlePool(concurrent.futures.ThreadPoolExecutor):
+    """Notes what it is asked for, and gives no thread before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.asked: list[Any] = []
+
+    def submit(self, *call: Any, **kwargs: Any) -> Any:
+        self.asked.append(call)
+        return concurrent.futures.Future()
+
+
+def test_no_more_threads_are_woken_than_find_something_to_do(scheduler: Any) -> None:
+    executor = ThreadPoolExecutor(3)
+    pool = executor._pool = IdlePool()
+    executor.start(scheduler, "pool")
+    for name in "abcde":
+        executor.submit_job(make_job(jobs.add, 1, 2, id=name), [NOON])
+    assert len(pool.asked) == 1
+
+    func, *args = pool.asked[0]
+    func(
+        *args
+    )  # the thread does it all, and the one that it asked for has not come yet
+
+    assert len(pool.asked) == 2
+    assert [event.job_id for event in scheduler.pending_events()] == list("abcde")
+
+
+def test_long_runs_that_were_submitted_together_run_at_the_same_time(
+    scheduler: Any,
+) -> None:
+    executor = ThreadPoolExecutor(3)
+    executor.start(scheduler, "pool")
+    together = threading.Barrier(3, timeout=PATIENCE)
+    for name in "abc":
+        executor.submit_job(make_job(together.wait, id=name), [NOON])
+    executor.shutdown()
+
+    events = scheduler.pending_events()
+    assert [event.exception for event in events] == [None] * 3
+
+
 def test_initializer_of_the_user_runs_in_each_thread(
     scheduler: RecordingScheduler,
 ) -> None:

@@ -79,7 +79,8 @@ class AsyncIOExecutor(LoopExecutor):
 
     def _take(self, batch: Batch) -> bool:
         # The future of a thread is done some time after the loop has reported what went on in it.
-        self._pending_futures -= {batch.future, batch.task}
+        for future in (batch.future, batch.task):
+            self._pending_futures.discard(future)
         return super()._take(batch)
 
 

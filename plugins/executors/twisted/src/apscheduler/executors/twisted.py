@@ -85,8 +85,8 @@ class TwistedExecutor(LoopExecutor):
                     pass
             self._triggers = []
 
-    def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
-        super()._finish(batch, report)
+    def _reported(self, batch: Batch) -> None:
+        super()._reported(batch)
         if self._is_shut_down:
             self._forget_reactor()
 
@@ -148,6 +148,10 @@ class _Task:
             callback(self)
         else:
             self._callbacks.append(callback)
+
+    def remove_done_callback(self, callback: Callable[["_Task"], object]) -> None:
+        if self._callbacks is not None:
+            self._callbacks.remove(callback)
 
     def _end(self, outcome: Any) -> None:
         self._outcome = outcome

@@ -192,9 +192,9 @@ class MemoryJobStore(LedgerJobStore):
                         break
                     left.append(item)
                     entry = item[3]
-                    plan = None
-                    if entry.job.id not in in_parts:
-                        plan = request.plan(entry.job)
+                    if entry.job.id in in_parts:
+                        continue
+                    plan = request.plan(entry.job)
                     if plan is not None:
                         left.pop()
                         claims.append(self._carry_out(entry, plan, request))
@@ -251,9 +251,12 @@ class MemoryJobStore(LedgerJobStore):
 
     def _pop_due(self, timestamp: float) -> _Item | None:
         """Take the earliest job off the heap if it is due."""
-        self._drop_stale()
         heap = self._heap
-        return heappop(heap) if heap and heap[0][0] <= timestamp else None
+        while heap and heap[0][0] <= timestamp:
+            item = heappop(heap)
+            if item[3].item is item:
+                return item
+        return None
 
     def _next_after(self, now: datetime) -> datetime | None:
         """Return when the first job that is not due becomes due, or a ready run available."""

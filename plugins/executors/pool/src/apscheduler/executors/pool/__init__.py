@@ -106,18 +106,24 @@ class BasePoolExecutor(BaseExecutor):
 
 
 class _Work:
-    """What the threads of one pool have to do, and how many of them are at it."""
+    """What the threads of one pool have to do, and how many of them are at it.
+
+    :ivar threads: how many were asked for and have not left
+    :ivar awaits_thread: whether one of them has not come yet
+    """
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Job, list[datetime]]] = deque()
         self.threads = 0
+        self.awaits_thread = False
 
 
 class ThreadPoolExecutor(BasePoolExecutor):
     """Runs jobs in a pool of threads.
 
-    A thread that has finished a run goes on with the next one by itself: the pool is only asked for threads, as many
-    as there may be, and not for each run, which costs several times as much as a short run.
+    A thread that has finished a run goes on with the next one by itself, and one that begins a run while others wait has
+    the next thread come: the pool is not asked for a thread for each run, which costs several times as much as a short
+    run, and no more threads are woken than find something to do.
 
     :param max_workers: how many jobs run at a time
     :param pool_kwargs: further arguments of :class:`concurrent.futures.ThreadPoolExecutor`
@@ -150,18 +156,33 @@ class ThreadPoolExecutor(BasePoolExecutor):
             raise RuntimeError("The thread pool takes no more runs after its shutdown")
         work, entry = self._work, (job, run_times)
         work.waiting.append(entry)
-        with self._lock:
-            if work.threads >= (self.slots or 1):
-                return
-            work.threads += 1
         try:
-            future = self._pool.submit(self._do_work, work)
+            self._ask_for_thread(work)
         except BaseException:  # the interpreter is shutting down
             with self._lock:
-                work.threads -= 1
                 if entry not in work.waiting:
                     return  # a thread has taken it already
                 work.waiting.remove(entry)
+            raise
+
+    def _ask_for_thread(self, work: _Work, at_once: bool = False) -> None:
+        """Have a thread come, if there are not all.
+
+        :param at_once: also while one is on its way, which would have the next come
+        """
+        with self._lock:
+            if work.threads >= (self.slots or 1) or (
+                work.awaits_thread and not at_once
+            ):
+                return
+            work.threads += 1
+            work.awaits_thread = True
+        try:
+            future = self._pool.submit(self._do_work, work)
+        except BaseException:
+            with self._lock:
+                work.threads -= 1
+                work.awaits_thread = False
             raise
         future.add_done_callback(partial(self._thread_left, work))
 
@@ -172,6 +193,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
             return
         with self._lock:
             work.threads -= 1
+            work.awaits_thread = False
             left = [] if work.threads else list(work.waiting)
             if left:
                 work.waiting.clear()
@@ -180,6 +202,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
 
     def _do_work(self, work: _Work) -> None:
         """Carry out what is waiting; called in a thread of the pool."""
+        work.awaits_thread = False
         while True:
             try:
                 job, run_times = work.waiting.popleft()
@@ -189,10 +212,18 @@ class ThreadPoolExecutor(BasePoolExecutor):
                         work.threads -= 1
                         return
                 continue
+            if work.waiting:
+                self._ask_for_next_thread(work)
             try:
                 self._run(job, run_times)
             except Exception:
                 self._logger.exception("Error reporting a run of job %s", job.id)
+
+    def _ask_for_next_thread(self, work: _Work, at_once: bool = False) -> None:
+        try:
+            self._ask_for_thread(work, at_once)
+        except Exception as exc:  # those that are there do it all
+            self._logger.debug("The pool gives no more threads: %s", exc)
 
     def _run(self, job: "Job", run_times: list[datetime]) -> None:
         try:
@@ -209,6 +240,10 @@ class ThreadPoolExecutor(BasePoolExecutor):
         :param wait: return only when it is done. A job or listener that calls this from within the pool waits for
             all others, except for those that wait in the same way
         """
+        for _ in range(
+            len(self._work.waiting)
+        ):  # the pool gives no more threads afterwards
+            self._ask_for_next_thread(self._work, at_once=True)
         caller = threading.current_thread()
         if not wait or caller not in self._threads:
             super().shutdown(wait)

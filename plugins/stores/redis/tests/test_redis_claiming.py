@@ -149,6 +149,24 @@ def test_run_times_without_a_job_are_removed_and_reported_once(
     assert caplog.text.count("'stray000'") == 1
 
 
+@pytest.mark.parametrize("count", [1, 150])
+def test_run_times_without_a_job_hide_no_paused_job(
+    store: RedisJobStore, count: int
+) -> None:
+    store.add_jobs([make_stored_job(f"due{n:03}", T0) for n in range(count)])
+    store.add_jobs([make_stored_job(f"paused{n:03}") for n in range(count)])
+    stray = {f"a stray {n:03}": T0.timestamp() for n in range(count)}
+    store.redis.zadd(store.run_times_key, stray)
+
+    listed = store.get_all_jobs()
+
+    assert [job.id for job in listed] == [
+        *(f"due{n:03}" for n in range(count)),
+        *(f"paused{n:03}" for n in range(count)),
+    ]
+    assert [job.next_run_time for job in listed] == [T0] * count + [None] * count
+
+
 def test_a_run_time_that_was_left_behind_is_not_that_of_a_new_job(
     store: RedisJobStore,
 ) -> None:

@@ -18,60 +18,68 @@ return state and (redis.call('ZSCORE', KEYS[2], ARGV[1]) or '') .. ' ' .. state
     bare=True,
 )
 
-# Jobs, so many at a time: entries of identifier, time and length of the state, and the states.
+# Jobs: as JSON their identifiers, run times and the lengths of their states, and the states, many as one. Flat lists,
+# since a table for each job would be most of the work.
 READING = """
-local pages, at_once = {}, 500
+local ids, run_times, lengths, states = {}, {}, {}, {}
+local found = 0
 
-local function read_states(ids, times)
-  for first = 1, #ids, at_once do
-    local some = {}
-    for index = first, math.min(first + at_once - 1, #ids) do put(some, ids[index]) end
-    local entries, states = {}, {}
-    for index, state in ipairs(read_many('HMGET', jobs, some)) do
-      if state then
-        put(entries, {some[index], times[first + index - 1] or '', #state})
-        put(states, state)
-      end
-    end
-    put(pages, pack_up(entries, states))
-  end
-end
+-- More in one piece take longer to be put together.
+local at_once = 100
 
 local function take_apart(page)
-  local ids, times = {}, {}
   for index = 1, #page, 2 do
-    put(ids, page[index])
-    put(times, page[index + 1])
+    local number = #ids + 1
+    ids[number], run_times[number] = page[index], page[index + 1]
   end
-  return ids, times
 end
+
+local function read_states()
+  for first = #lengths + 1, #ids, at_once do
+    local last = math.min(first + at_once - 1, #ids)
+    local some = call('HMGET', jobs, unpack(ids, first, last))
+    for index, state in ipairs(some) do
+      if state then
+        found = found + 1
+        lengths[first + index - 1] = #state
+      else -- a run time without a job
+        lengths[first + index - 1], some[index] = -1, ''
+      end
+    end
+    put(states, table.concat(some))
+  end
+end
+
+local function answer() return {cjson.encode({ids, run_times, lengths}), states} end
 """
 
 # All jobs, earliest first, paused ones last.
 LIST = Script(
     READING
     + """
-local ids, times_ = take_apart(call('ZRANGE', times, 0, -1, 'WITHSCORES'))
-read_states(ids, times_)
-local is_active, paused = {}, {}
-for _, id in ipairs(ids) do is_active[id] = true end
-for _, id in ipairs(call('HKEYS', jobs)) do
-  if not is_active[id] then put(paused, id) end
+take_apart(call('ZRANGE', times, 0, -1, 'WITHSCORES'))
+read_states()
+if found < call('HLEN', jobs) then
+  local is_active, paused = {}, {}
+  for _, id in ipairs(ids) do is_active[id] = true end
+  for _, id in ipairs(call('HKEYS', jobs)) do
+    if not is_active[id] then put(paused, id) end
+  end
+  table.sort(paused)
+  for _, id in ipairs(paused) do put(ids, id) end
+  read_states()
 end
-table.sort(paused)
-read_states(paused, {})
-return pages
+return answer()
 """
 )
 
-# Jobs up to a run time, earliest first, and how many run times were looked at.
+# Jobs up to a run time, earliest first.
 PAGE = Script(
     READING
     + """
-local page = call('ZRANGEBYSCORE', times, '-inf', given.until_, 'WITHSCORES', 'LIMIT', given.offset, given.size)
-local ids, times_ = take_apart(page)
-read_states(ids, times_)
-return {#ids, pages}
+take_apart(call('ZRANGEBYSCORE', times, '-inf', given.until_, 'WITHSCORES', 'LIMIT', given.offset, given.size))
+read_states()
+return answer()
 """
 )
 

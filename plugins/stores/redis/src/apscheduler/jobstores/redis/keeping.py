@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from apscheduler.job import Job
@@ -77,12 +78,11 @@ class HashJobStore(SerializingJobStore):
     ) -> tuple[list[Record], int]:
         """Return jobs up to a run time, earliest first, and how many run times were looked at."""
         given = {"until_": until, "offset": offset, "size": size}
-        count, pages = self._runner.run(PAGE, given)
-        return _unpack(pages), count
+        return _unpack(self._runner.run(PAGE, given))
 
     def _list_records(self) -> list[Record]:
         """Return all jobs, earliest first, paused ones last."""
-        return _unpack(self._runner.run(LIST))
+        return _unpack(self._runner.run(LIST))[0]
 
     def _jobs_of(self, records: Sequence[Record]) -> list[Job]:
         """Return the jobs that can be restored."""
@@ -174,14 +174,17 @@ def _time_of(job: Job) -> str | bool:
     return False if job.next_run_time is None else repr(job.next_run_time.timestamp())
 
 
-def _unpack(pages: Sequence[bytes]) -> list[Record]:
-    """Return the jobs of pages of entries and states."""
+def _unpack(answer: tuple[bytes, Sequence[bytes]]) -> tuple[list[Record], int]:
+    """Return jobs as they were read, and how many run times and jobs were looked at."""
+    ids, times, lengths = json.loads(decode(answer[0]))
+    states = b"".join(answer[1])
     records: list[Record] = []
-    for entries, states in zip(pages[::2], pages[1::2], strict=True):
-        start = 0
-        for job_id, time, length in json.loads(decode(entries)):
-            end = start + length
-            timestamp = float(time) if time else None
-            records.append((job_id, states[start:end], timestamp))
-            start = end
-    return records
+    start = 0
+    # Paused jobs have no run times.
+    for job_id, time, length in zip_longest(ids, times, lengths):
+        if length < 0:  # nor has every run time a job
+            continue
+        end = start + length
+        records.append((job_id, states[start:end], float(time) if time else None))
+        start = end
+    return records, len(ids)

@@ -54,7 +54,7 @@ class TestOnMariaDB(OnADatabase):
 
 
 class TestOnMongoDB(ClusterContract):
-    # Without server_kind: once its double was killed, nodes sometimes do not come to rest within the patience of a test.
+    server_kind = "mongodb"
 
     def config_at(self, url: str, database: str = "apscheduler") -> dict[str, Any]:
         return {"type": "mongodb", "host": url, "database": database}

@@ -208,3 +208,22 @@ def test_everything_that_was_acknowledged_is_there_after_a_restart(
         assert client["test"].list_collection_names() == ["jobs"]
         with pytest.raises(DuplicateKeyError):
             jobs.insert_one({"key": 0})
+
+
+def test_a_write_that_was_cut_off_by_a_crash_is_not_there_and_in_nobodys_way(
+    own_mongodb: Server,
+) -> None:
+    assert own_mongodb.directory is not None
+    journal = own_mongodb.directory / "journal.bson"
+    for name in ("first", "second"):
+        with pymongo.MongoClient[Document](own_mongodb.url) as client:
+            client["test"]["jobs"].insert_one({"_id": name})
+        own_mongodb.kill()
+        with journal.open("ab") as file:
+            file.write(journal.read_bytes()[:50])
+        own_mongodb.start()
+
+    with pymongo.MongoClient[Document](own_mongodb.url) as client:
+        found = [each["_id"] for each in client["test"]["jobs"].find()]
+
+    assert found == ["first", "second"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import bson
 from bson import Int64
+from bson.errors import InvalidBSON
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -62,10 +63,19 @@ class Database(Administration):
         self.lock = threading.Lock()
         self.journal: Any = None
         if journal.exists():
-            with journal.open("rb") as file:
+            self._repeat(journal)
+        self.journal = journal.open("ab", buffering=0)
+
+    def _repeat(self, journal: Path) -> None:
+        """Carry out again what is in the journal, and take out what was cut off when the double was killed."""
+        end = 0
+        with journal.open("rb+") as file:
+            try:
                 for entry in bson.decode_file_iter(file):
                     self.run(entry["command"])
-        self.journal = journal.open("ab", buffering=0)
+                    end = file.tell()
+            except InvalidBSON:
+                file.truncate(end)
 
     def run(self, command: Document) -> Document:
         """Carry out a command and return the answer."""

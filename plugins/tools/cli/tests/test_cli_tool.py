@@ -525,3 +525,38 @@ def test_a_second_start_shows_that_jobs_were_kept(
     assert re.search(
         r"tick +kept .*last run \d\d:\d\d:\d\d, ok", second.wait_for("kept  ")
     )
+
+
+@pytest.fixture
+def left() -> Sequence[str]:
+    """Where there is a job of an earlier time."""
+    pytest.importorskip("apscheduler.jobstores.sqlalchemy")
+    store = ("--store", "sqlite:///jobs.sqlite")
+    added = ("--func", "cli_functions:tick", "--id", "left", "--interval", "5m")
+    assert invoke("jobs", "add", *added, *store).exit_code == 0
+    return store
+
+
+def test_run_tells_of_jobs_that_cannot_be_restored_rather_than_that_there_are_none(
+    start: Callable[..., Process], left: Sequence[str], project: Path
+) -> None:
+    (project / "cli_functions.py").unlink()
+
+    process = start("run", *left)
+
+    assert process.wait_for("1 job, none of which can be restored here:")
+    assert re.search("left +cannot run +.*cli_functions", process.wait_for("left"))
+
+
+def test_run_tells_of_a_job_whose_executor_is_not_there(
+    start: Callable[..., Process], left: Sequence[str]
+) -> None:
+    assert invoke("rewrite", "left", "--executor", "slow", *left).exit_code == 0
+
+    process = start("run", *left)
+
+    assert process.wait_for("1 job, all of them kept from the last time:")
+    assert re.search(
+        r"left +cannot run +there is no executor 'slow' here; next ",
+        process.wait_for("left"),
+    )

@@ -39,6 +39,8 @@ LATE_SECONDS = 2.0
 
 FINISHED = ("succeeded", "failed", "missed", "lost")
 
+CANNOT_RUN = "cannot run", "bold red"
+
 WORDS = {
     EVENT_JOB_EXECUTED: ("ok", "green"),
     EVENT_JOB_ERROR: ("failed", "bold red"),
@@ -46,7 +48,7 @@ WORDS = {
     EVENT_JOB_MAX_INSTANCES: ("skipped", "yellow"),
     EVENT_JOB_LOST: ("lost", "bold red"),
     EVENT_JOB_COALESCED: ("merged", "yellow"),
-    EVENT_JOB_UNAVAILABLE: ("cannot run", "bold red"),
+    EVENT_JOB_UNAVAILABLE: CANNOT_RUN,
     EVENT_JOB_ADDED: ("added", "cyan"),
     EVENT_JOB_MODIFIED: ("changed", "cyan"),
     EVENT_JOB_REMOVED: ("removed", "cyan"),
@@ -200,18 +202,47 @@ class LineReporter(Reporter):
         ):
             if news == "removed":
                 self._line(job_id, "removed", "cyan", ["no longer declared"])
-        self._write(self._count_jobs(jobs))
-        for job in jobs[:MAX_LISTED]:
-            news = self._news.get((job._jobstore_alias, job.id), "kept")
-            details = [self._describe_next(job), *self._describe_last(job)]
-            self._line(label_of(job), news, "cyan", details)
-        if len(jobs) > MAX_LISTED:
-            self._write(f"… and {len(jobs) - MAX_LISTED} more jobs")
+        if jobs:
+            self._list(jobs)
+        else:
+            self._report_no_jobs()
         self._news.clear()
 
+    def _list(self, jobs: list[Job]) -> None:
+        self._write(self._count_jobs(jobs))
+        for job in jobs[:MAX_LISTED]:
+            details = [self._describe_next(job), *self._describe_last(job)]
+            if job.executor in self._scheduler._executors:
+                news = self._news.get((job._jobstore_alias, job.id), "kept")
+                self._line(label_of(job), news, "cyan", details)
+            else:
+                reason = f"there is no executor {job.executor!r} here"
+                self._line(label_of(job), *CANNOT_RUN, [reason, *details])
+        self._tell_of_more(len(jobs))
+
+    def _report_no_jobs(self) -> None:
+        """Tell that nothing will run: because there is nothing, or because nothing can be restored here."""
+        scheduler = self._scheduler
+        records = [
+            record
+            for alias in scheduler._matching_stores(None)
+            for record in scheduler._native_store(alias).get_job_records()
+        ]
+        if not records:
+            self._write("There are no jobs yet.")
+            return
+        number = f"{len(records)} job{'' if len(records) == 1 else 's'}"
+        self._write(f"{number}, none of which can be restored here:")
+        self._width = max([8, *(min(len(record.id), 30) for record in records)])
+        for record in records[:MAX_LISTED]:
+            self._line(record.id, *CANNOT_RUN, [record.error] if record.error else [])
+        self._tell_of_more(len(records))
+
+    def _tell_of_more(self, number: int) -> None:
+        if number > MAX_LISTED:
+            self._write(f"… and {number - MAX_LISTED} more jobs")
+
     def _count_jobs(self, jobs: list[Job]) -> str:
-        if not jobs:
-            return "There are no jobs yet."
         known = [job for job in jobs if (job._jobstore_alias, job.id) in self._news]
         kept = len(jobs) - len(known)
         text = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"

@@ -397,6 +397,9 @@ FILES = [
     ("x.ini", "no section", r"x\.ini: File contains no section headers"),
     ("x.ini", "[apscheduler]\na=1\na=2", r"x\.ini: .*option 'a'.*already exists"),
     ("x.ini", "[apscheduler]\na=1\n[b]\napscheduler.a=2", r"x\.ini.*a: is given twice"),
+    ("x.ini", "[apscheduler]\nsource=a", r"x\.ini.*\] source: stands for the file it"),
+    ("x.ini", "[b]\napscheduler.source=a", r"x\.ini, \[b\] apscheduler\.source: sta"),
+    ("x.toml", "[apscheduler.source]\na=1", r"x\.toml, \[apscheduler\] source: stands"),
     ("x.toml", "a = ", r"x\.toml: is not valid TOML"),
     ("x.toml", "apscheduler = 5", r"x\.toml: 'apscheduler' must be a table"),
 ]

@@ -106,6 +106,9 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
             _enter(config, keys, _expanded(keys, value))
         except ValueError as exc:
             problems.add(section, key, exc)
+    if "source" in config:
+        text = "stands for the file itself and cannot be set in it: remove it"
+        problems.add(ROOT, "source", text)
     problems.raise_fatal()
     return {**_with_prefix(config), PREFIX + "source": source}
 

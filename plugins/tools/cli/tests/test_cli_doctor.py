@@ -16,13 +16,12 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from apscheduler.cli.doctor import installation
-from apscheduler.cli.main import cli
 from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.nodes import Identity
 from apscheduler.testing.jobs import EverySecond, make_stored_job
+from commands import Command
 
 for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.interval"):
     pytest.importorskip(module)
@@ -32,16 +31,8 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 STORE = "sqlite:///jobs.db"
 PATIENCE = 30
 
-
-def invoke(*arguments: str, **env: str) -> Result:
-    variables = {"APSCHEDULER_STORE": STORE, **env}
-    return CliRunner().invoke(cli, arguments, env=variables)
-
-
-def ask(*arguments: str) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+COMMAND = Command(APSCHEDULER_STORE=STORE)
+invoke, ask = COMMAND.invoke, COMMAND.ask
 
 
 def details_of_nodes() -> list[dict[str, Any]]:

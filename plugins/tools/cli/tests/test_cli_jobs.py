@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from apscheduler.cli.jobs.showing import describe_origin
-from apscheduler.cli.main import cli
 from apscheduler.cli.standins import DetachedPickle
 from apscheduler.triggers.date import DateTrigger
+from commands import Command
 
 for module in (
     "apscheduler.jobstores.sqlalchemy",
@@ -28,6 +27,8 @@ for module in (
     pytest.importorskip(module)
 
 STORE = "sqlite:///jobs.db"
+COMMAND = Command("jobs", APSCHEDULER_STORE=STORE)
+invoke, ask = COMMAND.invoke, COMMAND.ask
 FUNCTIONS = """
 from pathlib import Path
 
@@ -50,17 +51,6 @@ class Made:
 def report(*args, **kwargs):
     Path("reported").touch()
 """
-
-
-def invoke(*arguments: str, **options: Any) -> Result:
-    env = {"APSCHEDULER_STORE": STORE}
-    return CliRunner().invoke(cli, ["jobs", *arguments], env=env, **options)
-
-
-def ask(*arguments: str) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(autouse=True)

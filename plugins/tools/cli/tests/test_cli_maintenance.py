@@ -2,28 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from apscheduler.cli.main import cli
+from commands import Command
 
 for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.interval"):
     pytest.importorskip(module)
 
 STORE = "sqlite:///jobs.db"
 
-
-def invoke(*arguments: str, **env: str) -> Result:
-    variables = {"APSCHEDULER_STORE": STORE, **env}
-    return CliRunner().invoke(cli, arguments, env=variables)
-
-
-def ask(*arguments: str) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+COMMAND = Command(APSCHEDULER_STORE=STORE)
+invoke, ask = COMMAND.invoke, COMMAND.ask
 
 
 @pytest.fixture(autouse=True)

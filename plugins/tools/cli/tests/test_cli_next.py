@@ -1,12 +1,10 @@
 """``apscheduler next``: schedules in words, their times, and what the clock does to them."""
 
-import json
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from apscheduler.cli.main import cli
+from commands import Command
 
 for module in ("cron", "interval", "date", "combining", "calendarinterval"):
     pytest.importorskip(f"apscheduler.triggers.{module}")
@@ -14,15 +12,8 @@ for module in ("cron", "interval", "date", "combining", "calendarinterval"):
 SPRING = ("-z", "Europe/Berlin", "--from", "2030-03-30")
 AUTUMN = ("-z", "Europe/Berlin", "--from", "2030-10-26")
 
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["next", *arguments])
-
-
-def ask(*arguments: str) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+COMMAND = Command("next")
+invoke, ask = COMMAND.invoke, COMMAND.ask
 
 
 def local(answer: Any) -> list[str]:

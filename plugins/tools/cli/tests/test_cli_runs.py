@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from apscheduler.cli.client import Client, open_client
 from apscheduler.cli.main import cli
@@ -17,6 +16,7 @@ from apscheduler.cli.shared import Past
 from apscheduler.cli.sources import Source
 from apscheduler.cli.watching import MAX_LOOKED_AT, Watch
 from apscheduler.runs import Run, RunState
+from commands import Command
 
 for module in (
     "apscheduler.jobstores.sqlalchemy",
@@ -26,6 +26,8 @@ for module in (
     pytest.importorskip(module)
 
 STORE = "sqlite:///jobs.db"
+COMMAND = Command("runs", APSCHEDULER_STORE=STORE)
+invoke, ask = COMMAND.invoke, COMMAND.ask
 CONFIG = {"apscheduler.jobstores.default": {"type": "sqlalchemy", "url": STORE}}
 FUNCTIONS = """
 from pathlib import Path
@@ -36,18 +38,6 @@ def good():
 def bad():
     raise ValueError("no paper\\nin the printer")
 """
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(
-        cli, ["runs", *arguments], env={"APSCHEDULER_STORE": STORE}
-    )
-
-
-def ask(*arguments: str) -> Any:
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 def states(*arguments: str) -> list[tuple[str, str]]:

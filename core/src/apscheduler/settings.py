@@ -168,12 +168,12 @@ def describe_unknown(
     config: Iterable[str], known: Iterable[str], what: str
 ) -> list[str]:
     """Return a sentence for each key that is not known, with the nearest that is."""
-    from difflib import get_close_matches  # slow to load, and hopefully not needed
-
     names = sorted(known)
     messages = []
     for key in config:
         if key not in names:
+            from difflib import get_close_matches  # slow to load
+
             near = get_close_matches(str(key), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {names}"
             messages.append(f"Unknown {what} {key!r} is ignored; {hint}")

@@ -1,5 +1,6 @@
 """Jobs in the memory of the process: a heap of run times and a dict of jobs."""
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,19 +25,12 @@ from apscheduler.runs import Plan
 MIN_STALE = 64
 
 
-class _Entry:
-    """A job and where it stands in the heap."""
+# The time of a paused job: later than any other.
+PAUSED = math.inf
 
-    __slots__ = ("item", "job", "timestamp")
-
-    def __init__(self, job: Job):
-        self.job = job
-        self.timestamp: float | None = None
-        # The live heap item of this job; also its token: every write makes another one.
-        self.item: tuple[float, str, int, _Entry] | object = object()
-
-
-_Item = tuple[float, str, int, _Entry]
+# A job, and where it stands in the order of (time, id). Also its token: every write of its run time makes another one.
+# By the number, jobs themselves are never compared.
+_Item = tuple[float, str, int, Job]
 
 
 class MemoryJobStore(LedgerJobStore):
@@ -60,8 +54,8 @@ class MemoryJobStore(LedgerJobStore):
     ) -> None:
         super().__init__()
         self.limit_history(history_days, history_runs)
-        self._entries: dict[str, _Entry] = {}
-        # Ordered by (time, id); items that were replaced stay until they come up or are too many.
+        self._items: dict[str, _Item] = {}
+        # Those of jobs that are not paused; items that were replaced stay until they come up or are too many.
         self._heap: list[_Item] = []
         self._numbers = count()
         self._ledger = RunLedger()
@@ -70,54 +64,48 @@ class MemoryJobStore(LedgerJobStore):
     @property
     def _jobs(self) -> list[tuple[Job, float | None]]:
         """The jobs and their timestamps in order, as subclasses written for APScheduler 3 read them."""
-        with self._lock:
-            pairs = [(entry.job, entry.timestamp) for entry in self._entries.values()]
-        return sorted(
-            pairs,
-            key=lambda pair: (
-                pair[1] is None,
-                0.0 if pair[1] is None else pair[1],
-                pair[0].id,
-            ),
-        )
+        return [
+            (job, None if timestamp == PAUSED else timestamp)
+            for timestamp, _, _, job in self._in_order()
+        ]
 
     @property
     def _jobs_index(self) -> dict[str, tuple[Job, float | None]]:
         """The same pairs by job id."""
         return {pair[0].id: pair for pair in self._jobs}
 
+    def _in_order(self) -> list[_Item]:
+        with self._lock:
+            items = list(self._items.values())
+        return sorted(items)
+
     def lookup_job(self, job_id: str) -> Job | None:
-        entry = self._entries.get(job_id)
-        return entry.job if entry is not None else None
+        item = self._items.get(job_id)
+        return None if item is None else item[3]
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
         limit = now.timestamp()
-        return [
-            job
-            for job, timestamp in self._jobs
-            if timestamp is not None and timestamp <= limit
-        ]
+        return [item[3] for item in self._in_order() if item[0] <= limit]
 
     def get_next_run_time(self) -> datetime | None:
         with self._lock:
             self._drop_stale()
-            return self._heap[0][3].job.next_run_time if self._heap else None
+            return self._heap[0][3].next_run_time if self._heap else None
 
     def get_all_jobs(self) -> list[Job]:
-        return [job for job, _ in self._jobs]
+        return [item[3] for item in self._in_order()]
 
     def add_job(self, job: Job) -> None:
         with self._lock:
-            if job.id in self._entries:
+            if job.id in self._items:
                 raise ConflictingIdError(job.id)
-            entry = self._entries[job.id] = _Entry(job)
-            self._place(entry)
+            self._place(job)
 
     def add_jobs(self, jobs: Sequence[Job]) -> None:
         with self._lock:
             seen = set()
             for job in jobs:
-                if job.id in self._entries or job.id in seen:
+                if job.id in self._items or job.id in seen:
                     raise ConflictingIdError(job.id)
                 seen.add(job.id)
             for job in jobs:
@@ -125,17 +113,18 @@ class MemoryJobStore(LedgerJobStore):
 
     def update_job(self, job: Job) -> None:
         with self._lock:
-            entry = self._find(job.id)
-            entry.job = job
-            self._place(entry)
+            if job.id not in self._items:
+                raise JobLookupError(job.id)
+            self._place(job)
 
     def remove_job(self, job_id: str) -> None:
         with self._lock:
-            self._forget(self._find(job_id))
+            if self._items.pop(job_id, None) is None:
+                raise JobLookupError(job_id)
 
     def remove_all_jobs(self) -> None:
         with self._lock:
-            self._entries.clear()
+            self._items.clear()
             self._heap.clear()
 
     def shutdown(self) -> None:
@@ -144,35 +133,36 @@ class MemoryJobStore(LedgerJobStore):
             self._ledger.forget_all()
 
     def read_job(self, job_id: str) -> StoredJob | None:
-        entry = self._entries.get(job_id)
-        return StoredJob(entry.job, entry.item) if entry is not None else None
+        item = self._items.get(job_id)
+        return None if item is None else StoredJob(item[3], item)
 
     def change_job(self, stored: StoredJob, changes: Mapping[str, Any]) -> bool:
+        job = stored.job
         with self._lock:
-            entry = self._entries.get(stored.job.id)
-            if entry is None or entry.job is not stored.job:
+            item = self._items.get(job.id)
+            if item is None or item[3] is not job:
                 return False
-            if "next_run_time" in changes and entry.item is not stored.token:
+            if "next_run_time" in changes and item is not stored.token:
                 return False
-            entry.job._modify(**changes)
+            job._modify(**changes)
             if "next_run_time" in changes:
-                self._place(entry)
+                self._place(job)
             return True
 
     def discard_job(self, stored: StoredJob) -> bool:
         with self._lock:
-            entry = self._entries.get(stored.job.id)
-            if entry is None or entry.item is not stored.token:
+            item = self._items.get(stored.job.id)
+            if item is None or item is not stored.token:
                 return False
-            self._forget(entry)
+            del self._items[stored.job.id]
             return True
 
     def keep_schedule(self, stored: StoredJob, job: Job) -> bool:
         with self._lock:
-            entry = self._entries.get(job.id)
-            if entry is None or entry.item is not stored.token:
+            item = self._items.get(job.id)
+            if item is None or item is not stored.token:
                 return False
-            entry.job = job
+            self._place(job)
             return True
 
     def claim(self, request: ClaimRequest) -> ClaimBatch:
@@ -191,15 +181,16 @@ class MemoryJobStore(LedgerJobStore):
                     if item is None:
                         break
                     left.append(item)
-                    entry = item[3]
-                    if entry.job.id in in_parts:
+                    job = item[3]
+                    if job.id in in_parts:
                         continue
-                    plan = request.plan(entry.job)
+                    plan = request.plan(job)
                     if plan is not None:
                         left.pop()
-                        claims.append(self._carry_out(entry, plan, request))
-                        if entry.timestamp is not None and entry.timestamp <= timestamp:
-                            in_parts.add(entry.job.id)
+                        claims.append(self._carry_out(job, plan, request))
+                        following = self._items.get(job.id)
+                        if following is not None and following[0] <= timestamp:
+                            in_parts.add(job.id)
                 self._drop_stale()
                 more = bool(self._heap) and self._heap[0][0] <= timestamp
                 next_run_time = None if more else self._next_after(now)
@@ -208,45 +199,36 @@ class MemoryJobStore(LedgerJobStore):
                     heappush(self._heap, item)
         return ClaimBatch(claims, next_run_time, more, ledger.has_waiting)
 
-    def _carry_out(self, entry: _Entry, plan: Plan, request: ClaimRequest) -> Claim:
+    def _carry_out(self, job: Job, plan: Plan, request: ClaimRequest) -> Claim:
         """Move the job on and note its runs."""
-        job = entry.job
         claim = self._ledger.claim(job, plan, request, self._alias)
         if plan.next_run_time is None:
-            self._forget(entry)
+            del self._items[job.id]
         else:
             job.next_run_time = plan.next_run_time
-            self._place(entry)
+            self._place(job)
         return claim
 
-    def _find(self, job_id: str) -> _Entry:
-        entry = self._entries.get(job_id)
-        if entry is None:
-            raise JobLookupError(job_id)
-        return entry
-
-    def _place(self, entry: _Entry) -> None:
+    def _place(self, job: Job) -> None:
         """Put the job where its next run time belongs; what it had in the heap before becomes stale."""
-        next_run_time = entry.job.next_run_time
-        if next_run_time is None:
-            entry.timestamp = None
-            entry.item = object()
+        next_run_time = job.next_run_time
+        timestamp = PAUSED if next_run_time is None else next_run_time.timestamp()
+        item = timestamp, job.id, next(self._numbers), job
+        self._items[job.id] = item
+        if timestamp == PAUSED:
             return
-        timestamp = entry.timestamp = next_run_time.timestamp()
-        item = (timestamp, entry.job.id, next(self._numbers), entry)
-        entry.item = item
         heappush(self._heap, item)
-        if len(self._heap) > 2 * len(self._entries) + MIN_STALE:
-            self._heap = [item for item in self._heap if item[3].item is item]
+        if len(self._heap) > 2 * len(self._items) + MIN_STALE:
+            self._heap = list(filter(self._is_live, self._heap))
             heapify(self._heap)
 
-    def _forget(self, entry: _Entry) -> None:
-        del self._entries[entry.job.id]
-        entry.item = None
+    def _is_live(self, item: _Item) -> bool:
+        """Return whether an item of the heap says where its job stands now."""
+        return self._items.get(item[1]) is item
 
     def _drop_stale(self) -> None:
         heap = self._heap
-        while heap and heap[0][3].item is not heap[0]:
+        while heap and not self._is_live(heap[0]):
             heappop(heap)
 
     def _pop_due(self, timestamp: float) -> _Item | None:
@@ -254,13 +236,13 @@ class MemoryJobStore(LedgerJobStore):
         heap = self._heap
         while heap and heap[0][0] <= timestamp:
             item = heappop(heap)
-            if item[3].item is item:
+            if self._is_live(item):
                 return item
         return None
 
     def _next_after(self, now: datetime) -> datetime | None:
         """Return when the first job that is not due becomes due, or a ready run available."""
-        job_time = self._heap[0][3].job.next_run_time if self._heap else None
+        job_time = self._heap[0][3].next_run_time if self._heap else None
         ready_time = self._ledger.next_available(now)
         # As instants: of two times in one zone, Python compares the wall clocks.
         times = filter(None, (job_time, ready_time))

@@ -30,7 +30,7 @@ def digest_declaration(
     """
     if job.func_ref is None or trigger is None or "next_run_time" in options:
         return None
-    declared = trigger.declaration() if isinstance(trigger, BaseTrigger) else trigger
+    declared = trigger if isinstance(trigger, str) else trigger.declaration()
     text = (
         f"tuple({job.func_ref!r}, tuple({_text(declared)}, {_text_of_items(trigger_args)}), "
         f"{_text(args)}, {_text(kwargs)}, {name!r}, {_text_of_items(options)}, {executor!r})"

@@ -105,7 +105,8 @@ class Job:
         self.on_lost = "mark"
         self.max_attempts = 3
         self.history = None
-        kwargs["id"] = id or os.urandom(16).hex()
+        self.id = _check_id(id or os.urandom(16).hex())
+        self.name = ""  # it is called after its function, unless another name is given
         self._apply(kwargs)
 
     def modify(self, **changes: Any) -> "Job":
@@ -188,7 +189,8 @@ class Job:
         """Do so with a dictionary that is used up by it."""
         approved: dict[str, Any] = {}
         if "id" in changes:
-            approved["id"] = self._check_id(changes.pop("id"))
+            _check_id(changes["id"])
+            raise ValueError("The job ID may not be changed")
         if "func" in changes or "args" in changes or "kwargs" in changes:
             self._check_call(changes, approved)
         for name, value in changes.items():
@@ -209,13 +211,6 @@ class Job:
     @property
     def _timezone(self) -> tzinfo:
         return self._scheduler.timezone if self._scheduler is not None else UTC
-
-    def _check_id(self, value: object) -> str:
-        if not isinstance(value, str):
-            raise TypeError(f"id must be a nonempty string, got {value!r}")
-        if hasattr(self, "id"):
-            raise ValueError("The job ID may not be changed")
-        return value
 
     def _check_call(self, changes: dict[str, Any], approved: dict[str, Any]) -> None:
         """Check function and arguments together, and name the job after its function if it has no name yet."""
@@ -241,7 +236,7 @@ class Job:
         if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
             raise TypeError(f"kwargs must be a dict-like object, got {kwargs!r}")
         check_callable_args(func, args, kwargs)
-        if not hasattr(self, "name") and changes.get("name") is None:
+        if not self.name and changes.get("name") is None:
             changes["name"] = get_callable_name(func)
         approved["func"], approved["func_ref"] = func, func_ref
         approved["args"], approved["kwargs"] = args, kwargs
@@ -336,6 +331,8 @@ class Job:
 
 def _reference(func: Callable[..., Any]) -> str | None:
     """Return the reference that leads back to the callable, or None if there is none."""
+    if _is_global(func):
+        return sys.intern(f"{func.__module__}:{func.__qualname__}")
     try:
         ref = obj_to_ref(func)
     except ValueError:
@@ -343,6 +340,17 @@ def _reference(func: Callable[..., Any]) -> str | None:
     if resolves_back(func, ref) or _is_being_defined(func, ref):
         return sys.intern(ref)  # one text for all jobs of the function
     return None
+
+
+def _is_global(func: Callable[..., Any]) -> bool:
+    """Return whether this is a plain function that its module has by its name, as most are."""
+    if type(func) is not FunctionType:
+        return False
+    module, names = sys.modules.get(func.__module__), func.__globals__
+    return (
+        getattr(module, "__dict__", None) is names
+        and names.get(func.__qualname__) is func
+    )
 
 
 def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
@@ -381,6 +389,12 @@ def _unknown(changes: Mapping[str, Any]) -> list[str]:
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def _check_id(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"id must be a nonempty string, got {value!r}")
+    return value
 
 
 def _check_args(value: object) -> Sequence[Any]:

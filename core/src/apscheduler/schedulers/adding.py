@@ -108,6 +108,7 @@ class AddMethods(ComponentRegistry):
             "history": history,
         }
         given = {key: value for key, value in options.items() if value is not undefined}
+        rules = {**self._job_defaults, **given}
         attributes = {
             "trigger": self._create_trigger(trigger, trigger_args),
             "executor": executor,
@@ -115,11 +116,11 @@ class AddMethods(ComponentRegistry):
             "args": tuple(args) if args is not None else (),
             "kwargs": dict(kwargs) if kwargs is not None else {},
             "name": name,
-            **given,
+            # A pending job gets the defaults when the scheduler starts: they may be others then.
+            **(given if self.state == STATE_STOPPED else rules),
         }
         job = Job(self, id, **attributes)  # type: ignore[arg-type]  # every instance is a BaseScheduler
         if id:
-            rules = {**self._job_defaults, **given}
             job._declaration = digest_declaration(job, *declared, rules, executor)
         # start() takes what is pending and changes the state.
         with self._jobstores_lock:

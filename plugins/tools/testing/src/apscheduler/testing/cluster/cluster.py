@@ -221,11 +221,6 @@ def walk(trigger: BaseTrigger, end: datetime) -> list[float]:
     return times
 
 
-def find_libfaketime() -> Path | None:
-    """Return the library that makes the clock of a process wrong."""
-    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-
-
 def wait_until(
     condition: Callable[[], bool], complaint: str, every: float = 0.005
 ) -> None:

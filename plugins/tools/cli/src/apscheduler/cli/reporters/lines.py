@@ -227,6 +227,7 @@ class LineReporter(Reporter):
             record
             for alias in scheduler._matching_stores(None)
             for record in scheduler._native_store(alias).get_job_records()
+            if record.error is not None  # else it has been added just now
         ]
         if not records:
             self._write("There are no jobs yet.")
@@ -235,7 +236,7 @@ class LineReporter(Reporter):
         self._write(f"{number}, none of which can be restored here:")
         self._width = max([8, *(min(len(record.id), 30) for record in records)])
         for record in records[:MAX_LISTED]:
-            self._line(record.id, *CANNOT_RUN, [record.error] if record.error else [])
+            self._line(record.id, *CANNOT_RUN, [str(record.error)])
         self._tell_of_more(len(records))
 
     def _tell_of_more(self, number: int) -> None:

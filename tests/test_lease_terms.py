@@ -17,6 +17,7 @@ from apscheduler.leases import LeaseKeeper
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Identity
 from apscheduler.runs import Plan, RunState, current_run
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.testing.clock import ManualClock
 from apscheduler.testing.jobs import make_stored_job
 from apscheduler.threads import Threads
 
@@ -43,11 +44,16 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
 
 
 @pytest.fixture
-def lease(stopwatch: Stopwatch) -> LeaseKeeper:
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 6, 1, 12, tzinfo=UTC))
+
+
+@pytest.fixture
+def lease(stopwatch: Stopwatch, clock: ManualClock) -> LeaseKeeper:
     return LeaseKeeper(
         MemoryJobStore(),
         Identity().node,
-        lambda: datetime.now(UTC),
+        clock.now,
         lambda: True,
         logging.getLogger("apscheduler"),
         NoThreads(),
@@ -55,7 +61,7 @@ def lease(stopwatch: Stopwatch) -> LeaseKeeper:
 
 
 def grant(lease: LeaseKeeper) -> int:
-    return lease.granted(lease.next_expiry()[1])
+    return lease.granted(lease.next_expiry())
 
 
 def test_what_is_claimed_may_be_started_until_the_lease_ends(
@@ -94,12 +100,39 @@ def test_a_lease_that_is_renewed_too_late_is_only_good_for_what_is_claimed_then(
 def test_a_claim_whose_answer_comes_after_its_lease_may_not_be_started(
     lease: LeaseKeeper, stopwatch: Stopwatch
 ) -> None:
-    _, held_until = lease.next_expiry()
+    expiry = lease.next_expiry()
     stopwatch.seconds += LEASE_SECONDS
     later = grant(lease)
 
-    assert not lease.is_good(lease.granted(held_until))
+    assert not lease.is_good(lease.granted(expiry))
     assert lease.is_good(later)
+
+
+def test_claims_that_follow_one_another_rely_on_the_lease_that_the_first_has_recorded(
+    lease: LeaseKeeper, stopwatch: Stopwatch, clock: ManualClock
+) -> None:
+    first, must_record = lease.next_claim()
+    assert must_record
+    term = lease.granted(first)
+
+    assert lease.next_claim() == (first, False)
+    stopwatch.seconds += RENEW_SECONDS - 1
+    clock.advance(seconds=RENEW_SECONDS - 1)
+    assert lease.next_claim() == (first, False)
+    assert lease.granted(first) == term
+
+    stopwatch.seconds += 1
+    later, must_record = lease.next_claim()
+    assert must_record and later.held_until > first.held_until
+
+
+def test_a_lease_is_recorded_again_when_the_clock_was_set_ahead(
+    lease: LeaseKeeper, clock: ManualClock
+) -> None:
+    grant(lease)
+    clock.advance(seconds=LEASE_SECONDS)
+
+    assert lease.next_claim() == (lease.next_expiry(), True)
 
 
 def test_a_lease_that_ends_while_runs_go_on_is_told_of_once(

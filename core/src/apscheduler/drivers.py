@@ -237,12 +237,13 @@ class StoreDriver:
 
         :return: what was claimed, and whether a run has ended meanwhile for which ready runs wait
         """
-        lease, held_until = self.lease, None
+        lease, expiry = self.lease, None
         self.selection.begin(now)
         with self.completions.writing:
             request = self._make_request(now, limit)
             if lease is not None:
-                request.lease_until, held_until = lease.next_expiry()
+                expiry, must_record = lease.next_claim()
+                request.lease_until = expiry.at if must_record else None
             self.thread_in_store = self.scheduler._get_ident()
             self.housekeeper.begin()
             try:
@@ -258,9 +259,8 @@ class StoreDriver:
             self._has_waiting = batch.waiting
             has_ended = batch.waiting and self.completions.has_pending
         self.selection.tell()
-        starts_runs = lease is not None and any(c.run_times for c in batch.claims)
-        if lease is not None and held_until is not None and starts_runs:
-            self._term = lease.granted(held_until)
+        if lease and expiry and any(claim.run_times for claim in batch.claims):
+            self._term = lease.granted(expiry)
         return batch, has_ended
 
     def _make_request(self, now: datetime, limit: int) -> ClaimRequest:

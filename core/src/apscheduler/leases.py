@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.clock import monotonic
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Node
@@ -13,9 +13,28 @@ if TYPE_CHECKING:
     from apscheduler.jobstores.contract import NativeJobStore
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
+# A lease that lasts longer than this was recorded so lately that the next claim need not do it again.
+AMPLE_SECONDS = LEASE_SECONDS - RENEW_SECONDS
 
 # The term of what may not be started.
 NEVER = -1
+
+
+class Expiry(NamedTuple):
+    """Until when a lease lasts: for the store, and on this machine's clock, which nobody sets."""
+
+    at: datetime
+    held_until: float
+
+    def is_far(self, now: datetime) -> bool:
+        """Return whether the lease lasts so long, whichever clock one looks at, that it need not be renewed."""
+        return (
+            self.held_until - monotonic() > AMPLE_SECONDS
+            and (self.at - now).total_seconds() > AMPLE_SECONDS
+        )
+
+
+ENDED = Expiry(datetime.min.replace(tzinfo=UTC), float("-inf"))
 
 
 class LeaseKeeper:
@@ -35,7 +54,7 @@ class LeaseKeeper:
         self._now = now
         self._owns_runs = owns_runs
         self._logger = logger
-        self._held_until = float("-inf")
+        self._held = ENDED
         self._has_told = False
         # Goes up whenever the lease had been over: the runs of an earlier term may have been taken over meanwhile.
         self.term = 0
@@ -44,19 +63,26 @@ class LeaseKeeper:
         self._stop = threads.create_event()
         self._lock = threads.create_lock()
 
-    def next_expiry(self) -> tuple[datetime, float]:
-        """Return until when a lease granted now would last: for the store, and on this machine's clock."""
-        return self._now() + LEASE, monotonic() + LEASE_SECONDS
+    def next_expiry(self) -> Expiry:
+        """Return until when a lease granted now would last."""
+        return Expiry(self._now() + LEASE, monotonic() + LEASE_SECONDS)
 
-    def granted(self, held_until: float) -> int:
-        """Take note that a claim has recorded the lease, and keep it up from here on.
+    def next_claim(self) -> tuple[Expiry, bool]:
+        """Return until when a claim that is made now can rely on the lease, and whether it has to record that."""
+        held = self._held
+        if held.is_far(self._now()):
+            return held, False
+        return self.next_expiry(), True
+
+    def granted(self, expiry: Expiry) -> int:
+        """Take note that a claim has recorded the lease, or relied on it, and keep it up from here on.
 
         :return: the term in which what was claimed may be started
         """
         with self._lock:
-            if monotonic() >= held_until:  # the answer came too late
+            if monotonic() >= expiry.held_until:  # the answer came too late
                 return NEVER
-            self._extend(held_until)
+            self._extend(expiry)
             if self._thread is None:
                 self._stop.clear()
                 try:
@@ -71,18 +97,22 @@ class LeaseKeeper:
                     self._thread = thread
             return self.term
 
-    def _extend(self, held_until: float) -> None:
+    def _extend(self, expiry: Expiry) -> None:
         """Take note until when the lease is good; an answer that came after its end begins a new term."""
         if self._thread is not None:
             self._tell_if_over()
-        if monotonic() >= self._held_until:
+        if self._is_over():
             self.term += 1
-        self._held_until = max(held_until, self._held_until)
-        self._has_told &= monotonic() >= self._held_until
+        if expiry.held_until > self._held.held_until:
+            self._held = expiry
+        self._has_told &= self._is_over()
+
+    def _is_over(self) -> bool:
+        return monotonic() >= self._held.held_until
 
     def is_good(self, term: int) -> bool:
         """Return whether nobody can have taken this node for dead since the claim that was granted in this term."""
-        return term == self.term and monotonic() < self._held_until
+        return term == self.term and not self._is_over()
 
     def release(self) -> None:
         """End the lease; the node owns nothing any more."""
@@ -97,7 +127,7 @@ class LeaseKeeper:
 
     def _tell_if_over(self) -> None:
         """Say once that the lease has ended while runs were going on: their outcomes may differ from what was logged."""
-        if monotonic() < self._held_until or self._has_told:
+        if self._has_told or not self._is_over():
             return
         self._has_told = True
         self._logger.warning(
@@ -114,11 +144,11 @@ class LeaseKeeper:
                 if not self._owns_runs():
                     self._thread = None
                     return
-            expires_at, held_until = self.next_expiry()
+            expiry = self.next_expiry()
             try:
-                self._threads.call(self._store.renew_lease, self._node, expires_at)
+                self._threads.call(self._store.renew_lease, self._node, expiry.at)
                 with self._lock:
-                    self._extend(held_until)
+                    self._extend(expiry)
             except Exception as exc:
                 self._logger.warning(
                     "Error renewing the lease in job store %r: %s",

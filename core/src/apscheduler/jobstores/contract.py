@@ -72,7 +72,7 @@ class ClaimRequest:
     :ivar waits: whether run times of a job that has as many instances as it allows are left in place until one ends,
         instead of being given up
     :ivar lease_until: the step that starts runs also records that their owner is alive until then; None where no
-        lease is kept
+        lease is kept, or one was recorded lately
     :ivar keeps_history: whether finished runs are kept of jobs that do not say
     """
 

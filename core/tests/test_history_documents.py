@@ -1,7 +1,6 @@
 """Runs as documents, and what stores do to them in the same way."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +14,7 @@ from apscheduler.jobstores.history import (
     find_surplus,
     is_owner,
 )
+from apscheduler.records import replace
 from apscheduler.runs import Completion, Run, RunState
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -84,7 +84,7 @@ def test_only_who_runs_it_reports_the_outcome_of_a_run(
     change: dict[str, object],
 ) -> None:
     assert is_owner(encode_run(RUNNING), COMPLETION)
-    assert not is_owner(encode_run(replace(RUNNING, **change)), COMPLETION)  # type: ignore[arg-type]  # attributes
+    assert not is_owner(encode_run(replace(RUNNING, **change)), COMPLETION)
 
 
 @pytest.mark.parametrize("max_attempts", [None, 1, 2])

@@ -5,6 +5,8 @@ import operator
 import pickle
 import sys
 import time
+import types
+from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import pytz  # type: ignore[import-untyped]  # ships no types
 
 from apscheduler import util
+from apscheduler.callables import is_awaitable
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -519,6 +522,31 @@ class TestCallableNames:
     )
     def test_other_callables_are_not_coroutine_functions(self, func: Any) -> None:
         assert not util.iscoroutinefunction_partial(func)
+
+
+@types.coroutine
+def old_coroutine_function() -> Iterator[None]:
+    yield
+
+
+class Promise:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+def test_what_can_be_awaited_is_recognised() -> None:
+    coroutine = coroutine_function()
+    is_recognised = is_awaitable(coroutine)
+    coroutine.close()
+
+    assert is_recognised
+    assert is_awaitable(old_coroutine_function())
+    assert is_awaitable(Promise())
+
+
+@pytest.mark.parametrize("value", [None, 1, Promise, iter(()), (n for n in range(1))])
+def test_what_cannot_be_awaited_is_recognised(value: object) -> None:
+    assert not is_awaitable(value)
 
 
 def positional_only(a: Any, b: Any, /) -> Any: ...

@@ -1,14 +1,36 @@
 """What is needed to know of a callable: its name, a reference to it, and whether arguments fit."""
 
-import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
-from inspect import Parameter
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import Any
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+# The module inspect takes long to load, and is only needed for unusual functions: it is imported where it is used.
+if TYPE_CHECKING:
+    from inspect import Parameter
+
+METHODS_OF_BUILT_IN_CLASSES = (
+    ClassMethodDescriptorType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+)
+
+# The flags of async functions, and of generator functions that types.coroutine() has made awaitable.
+CO_COROUTINE = 0x80
+CO_ITERABLE_COROUTINE = 0x100
 
 
 def get_callable_name(func: object) -> str:
@@ -49,8 +71,8 @@ def _get_module_name(obj: object) -> str | None:
         return owner.__module__
     if isinstance(obj, MethodType):
         return type(owner).__module__
-    if inspect.ismethoddescriptor(obj) and hasattr(obj, "__objclass__"):
-        return str(obj.__objclass__.__module__)  # such as str.upper
+    if isinstance(obj, METHODS_OF_BUILT_IN_CLASSES):  # such as str.upper
+        return obj.__objclass__.__module__
     module: str | None = getattr(obj, "__module__", None)
     return module
 
@@ -126,13 +148,24 @@ def iscoroutinefunction_partial(f: object) -> bool:
         f = f.func
     code = getattr(f, "__code__", None)
     # What nearly all of them are, told without a chain of questions.
-    if isinstance(code, CodeType) and code.co_flags & inspect.CO_COROUTINE:
+    if isinstance(code, CodeType) and code.co_flags & CO_COROUTINE:
         return True
+    import inspect
+
     if inspect.iscoroutinefunction(f):
         return True
     if not callable(f) or inspect.isroutine(f) or inspect.isclass(f):
         return False
     return inspect.iscoroutinefunction(type(f).__call__)
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    """Say whether the value can be awaited."""
+    if isinstance(value, (CoroutineType, Awaitable)):
+        return True
+    if not isinstance(value, GeneratorType):
+        return False
+    return bool(value.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 def check_callable_args(
@@ -144,6 +177,8 @@ def check_callable_args(
     """
     if not kwargs and _takes_positional(func, len(args)):
         return
+    import inspect
+
     try:
         signature = inspect.signature(func, follow_wrapped=False)
     except ValueError:  # some built-in callables have none
@@ -169,8 +204,10 @@ def _takes_positional(func: Callable[..., Any], given: int) -> bool:
 
 
 def _find_argument_problem(
-    parameters: list[Parameter], given: int, kwargs: Mapping[str, Any]
+    parameters: "list[Parameter]", given: int, kwargs: Mapping[str, Any]
 ) -> str | None:
+    from inspect import Parameter
+
     kinds = {parameter.kind for parameter in parameters}
     takes_any_keyword = Parameter.VAR_KEYWORD in kinds
     positional = [

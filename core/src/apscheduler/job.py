@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from inspect import unwrap
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -368,6 +367,8 @@ def _is_being_defined(func: Callable[..., Any], ref: str) -> bool:
         found = ref_to_obj(ref)
     except LookupError:
         return True
+    from inspect import unwrap  # slow to load
+
     found = unwrap(found)
     if (
         not isinstance(found, FunctionType) or found is func

@@ -1,18 +1,17 @@
 """Nodes: one scheduler process, as other processes on the same store see it."""
 
 import os
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from itertools import count
+from typing import NamedTuple
 
 # A node renews its lease this often, and is dead when it has not for so long.
 RENEW_SECONDS = 5.0
 LEASE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """Who runs a scheduler.
 
     :ivar id: new at every start of a scheduler
@@ -39,8 +38,7 @@ class Node:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What a store keeps of a node that owns runs: until when it counts as alive."""
 
     node: Node

@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
 from functools import cache, reduce
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +15,7 @@ from apscheduler.distributions import (
     distribution_of,
 )
 from apscheduler.hooked import get_hooks
+from apscheduler.records import record
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -77,7 +77,7 @@ class Loadable(Protocol):
         """Return the class."""
 
 
-@dataclass(frozen=True)
+@record
 class Component:
     """A class that can be configured by name, not imported before :meth:`load`."""
 

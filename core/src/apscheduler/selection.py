@@ -1,6 +1,5 @@
 """Which due jobs a node can run now, and what is to be done about each; asked by stores while they claim."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from apscheduler.events import (
     SchedulerEvent,
 )
 from apscheduler.job import Job
+from apscheduler.records import record
 from apscheduler.runs import Plan
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_HOLD = timedelta(minutes=10)
 BACKLOG_AGE = timedelta(minutes=1)
 
 
-@dataclass(slots=True)
+@record
 class _Hold:
     """A job that this node cannot run at present."""
 

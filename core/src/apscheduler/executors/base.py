@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
-from inspect import isawaitable, iscoroutine
 from time import perf_counter
 from traceback import format_tb
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.callables import is_awaitable
 from apscheduler.clock import NO_OFFSET
 from apscheduler.events import (
     EVENT_JOB_ERROR,
@@ -380,8 +380,8 @@ def run_job(
 def _call(job: "Job", await_result: Callable[[Awaitable[Any]], Any] | None) -> Any:
     retval = job.func(*job.args, **job.kwargs)
     if await_result is not None:
-        return await_result(retval) if isawaitable(retval) else retval
-    if iscoroutine(retval):
+        return await_result(retval) if is_awaitable(retval) else retval
+    if isinstance(retval, CoroutineType):
         retval.close()
         raise UnawaitedJobError(job.name)
     return retval
@@ -416,7 +416,7 @@ async def run_coroutine_job(
                 retval = await _await_wrapped(job)
             else:
                 retval = job.func(*job.args, **job.kwargs)
-                if type(retval) is CoroutineType or isawaitable(retval):
+                if type(retval) is CoroutineType or is_awaitable(retval):
                     retval = await retval
         except GeneratorExit:  # an abandoned coroutine is being taken apart
             raise
@@ -433,7 +433,7 @@ async def run_coroutine_job(
 async def _await_wrapped(job: "Job") -> Any:
     with _wrapped():
         retval = job.func(*job.args, **job.kwargs)
-        return await retval if isawaitable(retval) else retval
+        return await retval if is_awaitable(retval) else retval
 
 
 def _wrapped() -> AbstractContextManager[None]:

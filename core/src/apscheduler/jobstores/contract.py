@@ -5,13 +5,13 @@ A store that does not declare it is driven by ``adapter.LegacyStoreAdapter``, un
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import NEW_OPTIONS
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity, Lease, Node
+from apscheduler.records import fresh, record
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class StoredJob(NamedTuple):
     token: Any
 
 
-@dataclass(slots=True)
+@record
 class JobRecord:
     """What can be said of a stored job without importing its function.
 
@@ -48,7 +48,7 @@ class JobRecord:
     trigger: str | None = None
     error: str | None = None
     origin: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = fresh(default_factory=dict)
 
 
 # What a record has among its details.
@@ -58,7 +58,7 @@ DETAILS = (
 )
 
 
-@dataclass(slots=True)
+@record
 class ClaimRequest:
     """What a scheduler asks of a store in one pass.
 
@@ -91,7 +91,7 @@ class ClaimRequest:
         return keeps_history(job, self.keeps_history)
 
 
-@dataclass(slots=True)
+@record
 class Claim:
     """A job that was claimed, and the runs that are to be started.
 
@@ -118,7 +118,7 @@ class Claim:
         return not self.ready and self.plan.next_run_time is None
 
 
-@dataclass(slots=True)
+@record
 class ClaimBatch:
     """The answer to a claim request.
 
@@ -129,7 +129,7 @@ class ClaimBatch:
     :ivar waiting: whether ready runs were left because as many instances of their job are running as it allows
     """
 
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[Claim] = fresh(default_factory=list)
     next_run_time: datetime | None = None
     more: bool = False
     waiting: bool = False

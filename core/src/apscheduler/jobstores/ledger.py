@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count, islice
@@ -14,6 +13,7 @@ from apscheduler.jobstores.contract import (
     NativeJobStore,
     idle_runs,
 )
+from apscheduler.records import replace
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
-from inspect import ismethod
+from types import MethodType
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -134,7 +134,7 @@ class Restorer:
     def learn(self, job: Job, data: bytes) -> None:
         """Remember what was just written of a job, so that it need not be unpickled while others wait for a claim."""
         # The object of a method becomes an argument, and nobody expects another one to be made now.
-        if self._loads is None or ismethod(job.func):
+        if self._loads is None or isinstance(job.func, MethodType):
             return
         if not _are_immutable(job.args, job.kwargs):
             return

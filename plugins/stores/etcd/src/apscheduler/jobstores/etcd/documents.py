@@ -6,13 +6,13 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.jobstores.contract import Claim
 from apscheduler.jobstores.history import decode_run, encode_run, options_of
 from apscheduler.nodes import Lease, Node
+from apscheduler.records import replace
 from apscheduler.runs import Completion, Run, RunState
 from apscheduler.serializers import PickleSerializer, Serializer
 from apscheduler.util import utc_timestamp_to_datetime

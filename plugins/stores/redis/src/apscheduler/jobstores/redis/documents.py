@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from apscheduler.job import Job
@@ -14,6 +13,7 @@ from apscheduler.jobstores.history import (
     options_of,
 )
 from apscheduler.jobstores.redis.scripts import decode
+from apscheduler.records import replace
 from apscheduler.runs import Completion, Run, RunState
 
 # Not as ASCII: half a surrogate, written as such, is no JSON to Lua. It is a byte in the end.

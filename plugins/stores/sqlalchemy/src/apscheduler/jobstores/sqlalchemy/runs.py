@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -39,6 +38,7 @@ from apscheduler.jobstores.sqlalchemy.tables import (
     to_run,
 )
 from apscheduler.jobstores.sqlalchemy.writing import deleting, inserting, updating
+from apscheduler.records import replace
 from apscheduler.runs import Completion, Run, RunFilter, RunState
 from apscheduler.util import datetime_to_utc_timestamp
 

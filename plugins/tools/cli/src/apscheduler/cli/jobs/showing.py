@@ -18,6 +18,7 @@ from apscheduler.cli.sources import (
     source_options,
 )
 from apscheduler.jobstores.contract import JobRecord
+from apscheduler.records import values_of
 from apscheduler.runs import Run
 from apscheduler.triggers.base import BaseTrigger
 
@@ -72,7 +73,7 @@ def _document(client: Client, alias: str, record: JobRecord) -> dict[str, Any]:
 
 def run_document(run: Run) -> dict[str, Any]:
     """Return the record of a run for machines."""
-    return {name: getattr(run, name) for name in Run.__slots__}
+    return values_of(run)
 
 
 def _next_times(record: JobRecord) -> list[datetime]:

@@ -1,6 +1,5 @@
 """The promises about runs: outcomes, and runs that do not come from a trigger."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from apscheduler.jobstores.contract import (
     NativeJobStore,
 )
 from apscheduler.nodes import Identity
+from apscheduler.records import replace
 from apscheduler.runs import FireRange, Plan, RunState
 from apscheduler.testing.jobs import make_stored_job
 from apscheduler.testing.jobstores.basic import (

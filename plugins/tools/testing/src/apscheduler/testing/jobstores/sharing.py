@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -308,7 +307,7 @@ class SharingContract(JobStoreContract):
             pytest.skip("this system does not tell its boots apart")
         program = [sys.executable, "-c", "input()"]
         with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
-            dead.node = replace(dead.node, pid=process.pid)
+            dead.node = dead.node._replace(pid=process.pid)
             self.claimed_by_dead(store, dead)
             store.add_job(make_stored_job("b", T0))
             claim(store, alive, lease_until=T0 + LEASE)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from types import MethodType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -192,13 +193,22 @@ class Restorer:
                 # Objects of the user's classes: only unpickling makes another one.
                 return self._make(state)
             self._remember(job_id, known)
-        return self._make(_state_of(known))
+        return self._make_copy(known)
 
     def _make_own(self, known: _Known, trigger_state: dict[str, Any]) -> Job:
         """Return a job of a known state, with a trigger of its own."""
-        state = _state_of(known)
-        state["trigger"] = _make_trigger(type(state["trigger"]), trigger_state)
-        return self._make(state)
+        job = self._make_copy(known)
+        job.trigger = _make_trigger(type(job.trigger), trigger_state)
+        return job
+
+    def _make_copy(self, known: _Known) -> Job:
+        """Return a job of a known state: only the trigger is shared with others."""
+        job = self._make(known.state)
+        if known.is_copied:
+            job.args, job.kwargs = copy.deepcopy((job.args, job.kwargs))
+        else:
+            job.kwargs = dict(job.kwargs)
+        return job
 
     def _make(self, state: dict[str, Any]) -> Job:
         job = Job.__new__(Job)
@@ -253,32 +263,26 @@ def _know(data: bytes, state: dict[str, Any]) -> _Known:
     return _Known(data, state, is_copied, _flat_state(state["trigger"]))
 
 
-def _state_of(known: _Known) -> dict[str, Any]:
-    """Return a state for one job: only the trigger is shared with others."""
-    state = dict(known.state)
-    if known.is_copied:
-        arguments = (state["args"], state["kwargs"])
-        state["args"], state["kwargs"] = copy.deepcopy(arguments)
-    else:
-        state["kwargs"] = dict(state["kwargs"])
-    return state
-
-
 def _flat_state(trigger: BaseTrigger) -> dict[str, Any] | None:
     """Return what pickling would keep of a trigger if that is nothing but constants, else None."""
-    kind = type(trigger)
-    if (
-        kind.__reduce_ex__ is not object.__reduce_ex__
-        or kind.__reduce__ is not object.__reduce__
-        or not hasattr(kind, "__setstate__")
-        or hasattr(kind, "__getnewargs__")
-        or hasattr(kind, "__getnewargs_ex__")
-    ):
+    if not _keeps_its_state(type(trigger)):
         return None
     state: Any = trigger.__getstate__()
-    if type(state) is dict and all(type(value) in ATOMS for value in state.values()):
+    if type(state) is dict and ATOMS.issuperset(map(type, state.values())):
         return dict(state)
     return None
+
+
+@lru_cache(maxsize=100)
+def _keeps_its_state(kind: type[BaseTrigger]) -> bool:
+    """Return whether triggers of this kind are pickled as their state, and nothing else."""
+    return (
+        kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and hasattr(kind, "__setstate__")
+        and not hasattr(kind, "__getnewargs__")
+        and not hasattr(kind, "__getnewargs_ex__")
+    )
 
 
 def _make_trigger(kind: type[BaseTrigger], state: dict[str, Any]) -> BaseTrigger:

@@ -378,6 +378,79 @@ def test_a_copy_that_somebody_else_has_replaced_first_is_not_said_to_be_replaced
     assert [each.data for each in store.read_states()] == [b"theirs"]
 
 
+# Taken for dead, and back.
+
+
+@pytest.mark.parametrize("on_lost", ["mark", "retry"])
+def test_what_a_node_has_claimed_since_it_is_back_is_not_taken_from_it(
+    store: MongoDBJobStore, other: MongoDBJobStore, proxy: Any, on_lost: str
+) -> None:
+    late, again = Identity(), T0 + SECOND
+    store.add_job(make_stored_job("a", T0, on_lost=on_lost))
+    (first,) = claim(store, late, lease_until=T0).claims
+    claimed: list[Any] = []
+
+    def come_back() -> None:
+        other.hand_back([first])
+        claimed.extend(claim(other, late, again, lease_until=T0 + LEASE).claims)
+
+    at_next_change(proxy, come_back, "pass")
+
+    assert store.take_over(Identity().node, again) == []
+
+    assert [found.ready for found in claimed] == [True]
+    assert states(store) == [RunState.RUNNING]
+    other.complete(completions(claimed[0], late))
+    assert states(store) == [RunState.SUCCEEDED]
+
+
+def test_a_node_that_is_back_does_not_touch_what_is_being_taken(
+    store: MongoDBJobStore, other: MongoDBJobStore, proxy: Any
+) -> None:
+    late, again = Identity(), T0 + SECOND
+    for name in "ab":
+        store.add_job(make_stored_job(name, T0))
+    batch = claim(store, late, lease_until=T0)
+    ended = completions(batch.claims[0], late)
+
+    changes: list[Any] = []
+
+    def come_back(command: dict[str, Any]) -> str:
+        if command.get("update") == "jobs":
+            changes.append(command)
+            if len(changes) == 2:  # by the first, it is known that they are being taken
+                other.renew_lease(late.node, T0 + LEASE)
+                other.complete(ended)
+                other.hand_back(batch.claims)
+        return "pass"
+
+    proxy.rule = come_back
+
+    taken = store.take_over(Identity().node, again)
+
+    assert len(changes) == 2
+    assert [run.job_id for run in taken] == ["a", "b"]
+    assert states(store) == [RunState.LOST] * 2
+    assert claim(other, late, again).claims == []
+
+
+def test_what_nobody_has_finished_taking_is_taken_though_its_node_is_back(
+    store: MongoDBJobStore, other: MongoDBJobStore, proxy: Any
+) -> None:
+    late, again = Identity(), T0 + SECOND
+    store.add_job(make_stored_job("a", T0))
+    claim(store, late, lease_until=T0)
+    proxy.rule = lambda command: "cut before" if "insert" in command else "pass"
+    with pytest.raises(AutoReconnect):
+        store.take_over(Identity().node, again)
+    other.renew_lease(late.node, T0 + LEASE)
+
+    (taken,) = other.take_over(late.node, again)
+
+    assert (taken.job_id, taken.state, taken.node) == ("a", RunState.LOST, late.node.id)
+    assert states(other) == [RunState.LOST]
+
+
 # Adding.
 
 

@@ -6,8 +6,9 @@ the order decides what a crash in between leaves behind:
 * **claim**: first the lease, then each job with its new runs, see ``claims``. The lease alone runs out.
 * **completion**: first the finished run is added, then the run is taken out of the document of its job, see ``runs``.
   What is in both has ended; whoever takes over from the dead, or tidies up, takes it out.
-* **takeover**: first the lease is deleted, which only one can do, then the runs are changed, see ``nodes``. Runs whose
-  owner has no lease are taken when one that they are given is over.
+* **takeover**: first the lease is deleted, which only one can do, then the runs are marked, then changed, see ``nodes``.
+  What is marked is changed by whoever comes next. Runs whose owner has no lease are taken when one that they are given
+  is over.
 * **the last run of a job** ends: first the run is taken out, then the document without runs is deleted. It is no job,
   so nobody sees it, and tidying up deletes it.
 * **removal** of a job with open runs: its document ceases to be a job in one step, and goes with the last of its runs.

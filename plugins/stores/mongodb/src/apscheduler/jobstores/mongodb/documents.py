@@ -5,7 +5,8 @@ A **job** is ``{_id, next_run_time, job_state}`` as in APScheduler 3, and beside
 * ``revision``: another text after every change that claims have to know of; documents of APScheduler 3 have none;
 * ``runs``: what is open, and for a moment what has ended; each a dictionary made by ``history.encode_run``, with
   ``max_attempts`` if the run is to be repeated when it is lost, ``history`` as the job has it, and ``job_state``: a copy
-  of the job, of ready runs, and of those whose job is gone and that are to be repeated;
+  of the job, of ready runs, and of those whose job is gone and that are to be repeated; and ``taken`` once its owner is
+  dead, who may do nothing about it any more;
 * ``ready_at``: when the first ready run is available.
 
 Without ``next_run_time`` and ``job_state`` it is no job any more, only its runs are still going on, and it is deleted
@@ -26,6 +27,7 @@ Document = dict[str, Any]
 
 NEXT_RUN_TIME, JOB_STATE, REVISION = "next_run_time", "job_state", "revision"
 RUNS, READY_AT = "runs", "ready_at"
+TAKEN = "taken"
 
 RUNNING, READY = RunState.RUNNING.value, RunState.READY.value
 FINAL = [state.value for state in RunState if state.is_final]

@@ -2,6 +2,9 @@
 
 Whoever finds a lease over deletes it, if nobody has renewed it meanwhile, and takes the runs. When that one dies in
 between, their owner has no lease: it is given one, which is over 20 seconds later.
+
+Their owner may come back in between, hand them back, and claim them again. So they are marked first, unless it has a
+lease again; what is marked is touched by nobody but those who take over, whoever it may be.
 """
 
 from collections.abc import Mapping
@@ -16,6 +19,7 @@ from apscheduler.jobstores.mongodb.documents import (
     READY,
     RUNNING,
     RUNS,
+    TAKEN,
     Document,
     runs_of,
     to_run,
@@ -23,6 +27,9 @@ from apscheduler.jobstores.mongodb.documents import (
 from apscheduler.jobstores.mongodb.runs import RunDocuments
 from apscheduler.nodes import LEASE_SECONDS, Lease, Node
 from apscheduler.runs import Run
+
+# In the lease that a node is given by others.
+UNKNOWN = {"host": "", "boot": "", "pid": 0}
 
 
 class NodeDocuments:
@@ -57,19 +64,25 @@ class NodeDocuments:
                 alive.append(lease["_id"])
             elif self._bury(lease):
                 buried.add(lease["_id"])
-        orphaned = {"state": RUNNING, "node": {"$nin": alive}}
-        documents = self._database.jobs.find(
-            {RUNS: {"$elemMatch": orphaned}}, {f"{RUNS}.node": 1, f"{RUNS}.state": 1}
-        )
+        orphaned = {
+            "state": RUNNING,
+            "$or": [{"node": {"$nin": alive}}, {TAKEN: True}],
+        }
+        fields = {f"{RUNS}.{name}": 1 for name in ("node", "state", TAKEN)}
+        documents = self._database.jobs.find({RUNS: {"$elemMatch": orphaned}}, fields)
         job_ids, unknown = [], set()
         for document in documents:
-            running = {r["node"] for r in runs_of(document) if r["state"] == RUNNING}
-            if running & buried:
+            running = [run for run in runs_of(document) if run["state"] == RUNNING]
+            owners = {run["node"] for run in running if TAKEN not in run}
+            if owners & buried or any(TAKEN in run for run in running):
                 job_ids.append(document["_id"])
-            unknown |= running.difference(alive, buried)
+            unknown |= owners.difference(alive, buried)
         for node_id in unknown:
             self._give_lease(node_id, now)
-        return self._take_runs(job_ids, buried, now, alias) if job_ids else []
+        if not job_ids:
+            return []
+        self._mark_runs(job_ids, buried)
+        return self._take_runs(job_ids, now, alias)
 
     def _bury(self, lease: Document) -> bool:
         """Delete a lease that is over; return False if it was renewed, or somebody else has deleted it."""
@@ -86,24 +99,43 @@ class NodeDocuments:
 
     def _give_lease(self, node_id: str, now: datetime) -> None:
         """Let a node show that it is alive, before it is taken for dead."""
-        unknown = {"host": "", "boot": "", "pid": 0}
         expires_at = now.timestamp() + LEASE_SECONDS
-        lease = {"_id": node_id, **unknown, "expires_at": expires_at}
+        lease = {"_id": node_id, **UNKNOWN, "expires_at": expires_at}
         try:
             again(lambda _: self._database.nodes.insert_one(lease))
         except DuplicateKeyError:  # it has shown just now, or somebody else was faster
             pass
 
+    def _mark_runs(self, job_ids: list[str], dead: set[str]) -> None:
+        """Let nobody touch the runs of dead nodes from here on but those who take over."""
+
+        def edit(document: Document) -> list[Document] | None:
+            # In this order: the document was read before, and who comes back renews its lease before it claims.
+            gone = dead - self._find_back(dead)
+            runs = [
+                {**run, TAKEN: True}
+                if run["state"] == RUNNING and run["node"] in gone
+                else run
+                for run in runs_of(document)
+            ]
+            return None if runs == runs_of(document) else runs
+
+        # What is remembered of a document may be from before these runs.
+        self._runs.change(job_ids, edit, with_state=True)
+
+    def _find_back(self, dead: set[str]) -> set[str]:
+        """Return which of the nodes have renewed the lease that was deleted."""
+        renewed = {"_id": {"$in": [*dead]}, "pid": {"$ne": UNKNOWN["pid"]}}
+        return {lease["_id"] for lease in self._database.nodes.find(renewed)}
+
     def _take_runs(
-        self, job_ids: list[str], dead: set[str], now: datetime, alias: str | None
+        self, job_ids: list[str], now: datetime, alias: str | None
     ) -> list[Run]:
         taken: dict[str, list[Run]] = {}
 
         def edit(document: Document) -> list[Document] | None:
             attempts = {
-                run["id"]: run["attempt"]
-                for run in runs_of(document)
-                if run["state"] == RUNNING and run["node"] in dead
+                run["id"]: run["attempt"] for run in runs_of(document) if TAKEN in run
             }
             mine: list[Run] = []
             taken[document["_id"]] = mine

@@ -31,6 +31,7 @@ from apscheduler.jobstores.mongodb.documents import (
     REVISION,
     RUNNING,
     RUNS,
+    TAKEN,
     Document,
     is_job,
     runs_of,
@@ -70,7 +71,7 @@ class RunDocuments:
 
         :param edit: returns what the runs of a document become, None if it stays as it is; it is asked again when
             somebody else was faster, and must find nothing to do where its change has been made
-        :param with_state: the state of the jobs is needed, too
+        :param with_state: read the documents in any case, as they are now, and the state of the jobs with them
         """
         database, ids = self._database, set(job_ids)
         known = [] if with_state else self._recall(ids)
@@ -169,7 +170,7 @@ class RunDocuments:
             has_changed = False
             runs = []
             for run in runs_of(document):
-                outcome = outcomes.get(run["id"])
+                outcome = None if TAKEN in run else outcomes.get(run["id"])
                 if outcome is not None and is_owner(run, outcome):
                     has_changed = True
                     run = {**run, **encode_outcome(outcome)}
@@ -195,7 +196,11 @@ class RunDocuments:
             for run in runs_of(document):
                 times, data = given.get(run["id"], (None, b""))
                 claimed = (run.get("claim_id"), run["attempt"], run["state"])
-                if times and claimed == (times.claim_id, times.attempt, RUNNING):
+                if (
+                    times
+                    and claimed == (times.claim_id, times.attempt, RUNNING)
+                    and TAKEN not in run
+                ):
                     has_changed = True
                     run = {**run, "state": READY, JOB_STATE: data}
                     run["available_at"] = times[0].timestamp()

@@ -5,12 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect, ConnectionFailure
+from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure
 
 from apscheduler.events import (
     EVENT_JOB_EXECUTED,
@@ -138,6 +138,30 @@ def test_one_connection_that_breaks_at_any_command_makes_no_difference(
         counts = list(pool.map(live_with_cut, range(COMMANDS)))
 
     assert max(counts) <= COMMANDS
+
+
+@pytest.mark.parametrize("times, is_done", [(1, True), (2, False)])
+def test_a_write_that_the_driver_has_repeated_in_vain_is_made_once_more(
+    proxy: Any, mongodb_database_name: str, times: int, is_done: bool
+) -> None:
+    store = MongoDBJobStore(mongodb_database_name, host=proxy.url)
+    store.start(None, "mongo")
+    store.add_job(make_stored_job("a", T0))
+    # As a server without replicas does when the driver could not connect to it at first.
+    refused = {
+        "ok": 0.0,
+        "code": 20,
+        "codeName": "IllegalOperation",
+        "errmsg": "Transaction numbers are only allowed on a replica set",
+    }
+    answers = ["pass"] * 9 + [refused] * times
+    proxy.rule = lambda command: answers.pop() if "update" in command else "pass"
+
+    with nullcontext() if is_done else pytest.raises(OperationFailure):
+        store.update_job(make_stored_job("a", T0, name="new"))
+
+    assert [job.name for job in store.get_all_jobs()] == ["new" if is_done else "add"]
+    store.shutdown()
 
 
 def test_a_claim_that_is_sent_twice_is_carried_out_once(

@@ -44,6 +44,8 @@ EVER = float("-inf")
 
 # Not allowed; there is another one with this name, or on these fields.
 NO_INDEX = frozenset((13, 85, 86))
+# What is repeated is refused, since there are no replicas.
+NO_REPLICAS = 20
 
 
 class Database:
@@ -172,7 +174,8 @@ def new_revision() -> str:
 def again(action: Callable[[bool], T]) -> T:
     """Do what does no harm when it is done twice; once more if the connection breaks before the answer.
 
-    A server without replicas does not know of writes that are repeated, so the driver does not repeat them.
+    A server without replicas does not know of writes that are repeated, so the driver does not repeat them, but when it
+    could not connect at first: then the server refuses them.
 
     :param action: is told whether this is the second time
     """
@@ -181,7 +184,11 @@ def again(action: Callable[[bool], T]) -> T:
     except ServerSelectionTimeoutError:  # nothing was sent, and it has waited already
         raise
     except AutoReconnect:
-        return action(True)
+        pass
+    except OperationFailure as exc:
+        if exc.code != NO_REPLICAS:
+            raise
+    return action(True)
 
 
 def connect(arguments: Mapping[str, Any]) -> Any:

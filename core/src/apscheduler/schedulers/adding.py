@@ -94,10 +94,6 @@ class AddMethods(ComponentRegistry):
         """
         if isinstance(args, str) or isinstance(coalesce, str):
             self._warn_of_traps(args, coalesce)
-        declared_args = dict(trigger_args)
-        if isinstance(trigger, str):  # the scheduler's own zone is part of it, too
-            declared_args.setdefault("timezone", timezone_repr(self.timezone))
-        declared = (func, trigger, declared_args, args, kwargs, name)
         options = {
             "misfire_grace_time": misfire_grace_time,
             "coalesce": coalesce,
@@ -110,7 +106,7 @@ class AddMethods(ComponentRegistry):
         given = {key: value for key, value in options.items() if value is not undefined}
         rules = {**self._job_defaults, **given}
         attributes = {
-            "trigger": self._create_trigger(trigger, trigger_args),
+            "trigger": self._create_trigger(trigger, dict(trigger_args)),
             "executor": executor,
             "func": func,
             "args": tuple(args) if args is not None else (),
@@ -121,6 +117,9 @@ class AddMethods(ComponentRegistry):
         }
         job = Job(self, id, **attributes)  # type: ignore[arg-type]  # every instance is a BaseScheduler
         if id:
+            if isinstance(trigger, str):  # the scheduler's own zone is part of it, too
+                trigger_args.setdefault("timezone", timezone_repr(self.timezone))
+            declared = (func, trigger, trigger_args, args, kwargs, name)
             job._declaration = digest_declaration(job, *declared, rules, executor)
         # start() takes what is pending and changes the state.
         with self._jobstores_lock:

@@ -29,7 +29,7 @@ def record(cls: type[T]) -> type[T]:
     Records are equal if they are of one class and all of their attributes are equal.
     """
     body = dict(vars(cls))
-    names = tuple(body["__annotations__"])
+    names = tuple(cls.__annotations__)
     defaults = {name: body.pop(name) for name in names if name in body}
     # What the class had as long as it had no slots.
     body.pop("__dict__")

@@ -12,6 +12,7 @@ from model.protocol import (
     RUNNING,
     Budget,
     Protocol,
+    Run,
     State,
     Violation,
 )
@@ -103,14 +104,20 @@ def is_settled(state: State) -> bool:
 def canonical(state: State) -> State:
     """Return which of two states stands for both: nodes are alike, so that it does not matter which is which."""
     swapped = state._replace(
-        nodes=state.nodes[::-1],
-        runs=tuple(
-            run if run.owner is None else run._replace(owner=1 - run.owner)
-            for run in state.runs
+        nodes=tuple(
+            node
+            if node.seen is None
+            else node._replace(seen=(node.seen[0], _swapped(node.seen[1])))
+            for node in state.nodes[::-1]
         ),
+        runs=tuple(map(_swapped, state.runs)),
     )
     # Any order will do, as long as it is always the same one.
     return min(state, swapped, key=hash)
+
+
+def _swapped(run: Run) -> Run:
+    return run if run.owner is None else run._replace(owner=1 - run.owner)
 
 
 def _unsettled(

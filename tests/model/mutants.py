@@ -11,6 +11,7 @@ from model.protocol import (
     Protocol,
     Run,
     State,
+    TakesInSteps,
 )
 
 
@@ -99,3 +100,17 @@ class NeverTakesOver(Protocol):
 
     def is_dead(self, state: State, owner: int | None) -> bool:
         return False
+
+
+class TakesWhatCameBack(TakesInSteps):
+    """Whatever runs of an owner are there are taken, once its lease was found to be over."""
+
+    def is_same_run(self, now: Run, read: Run) -> bool:
+        return (now.state, now.owner) == (RUNNING, read.owner)
+
+
+class TakesWhatLooksTheSame(TakesInSteps):
+    """A run that its owner has handed back and claimed again looks as before."""
+
+    def claimed(self, run: Run, node: int, attempt: int) -> Run:
+        return Run(RUNNING, node, attempt)

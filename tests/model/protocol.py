@@ -46,11 +46,21 @@ class Job(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The record of a fire."""
+    """The record of a fire.
+
+    :ivar taken: whether it was marked by who takes over: its owner may do nothing about it any more
+    :ivar claims: how often it was claimed, where that is part of what is compared
+    """
 
     state: str = NONE
     owner: int | None = None
     attempt: int = 1
+    taken: bool = False
+    claims: int = 0
+
+    def is_of(self, node: int, attempt: int) -> bool:
+        """Return whether a node may go on with an attempt."""
+        return self[:4] == (RUNNING, node, attempt, False)
 
 
 class Item(NamedTuple):
@@ -65,14 +75,14 @@ class Node(NamedTuple):
     """A scheduler.
 
     :ivar plan: the fire it is about to claim, and the record that it has read: a job, or a ready run
-    :ivar seen: the fire of another node whose lease it has read to be over
+    :ivar seen: the fire of another node whose lease it has read to be over, and its record
     :ivar work: the attempts at fires that it has claimed, and how far it has come with each
     """
 
     status: str = UP
     lease: str = OVER
     plan: tuple[int, Job | Run] | None = None
-    seen: int | None = None
+    seen: tuple[int, Run] | None = None
     work: tuple[Item, ...] = ()
 
 
@@ -133,7 +143,11 @@ class Protocol:
 
     def is_owner(self, run: Run, node: int, attempt: int) -> bool:
         """Return whether who reports about a run is the one who runs it."""
-        return run == Run(RUNNING, node, attempt)
+        return run.is_of(node, attempt)
+
+    def claimed(self, run: Run, node: int, attempt: int) -> Run:
+        """Return the record of a run that a node has claimed."""
+        return Run(RUNNING, node, attempt)
 
     def may_start(self, node: Node, item: Item) -> bool:
         """Return whether a node hands what it has claimed to an executor."""
@@ -146,9 +160,23 @@ class Protocol:
             for item in node.work
         )
 
+    def is_for_taking(self, state: State, number: int, run: Run) -> bool:
+        """Return whether a node that looks at a run is about to take it over."""
+        return (
+            run.state == RUNNING
+            and run.owner != number
+            and self.is_dead(state, run.owner)
+        )
+
     def may_take(self, state: State, run: Run) -> bool:
         """Return whether a run is taken from an owner who was seen to be dead."""
         return run.state == RUNNING and self.is_dead(state, run.owner)
+
+    def take_over(self, state: State, fire: int, read: Run) -> State:
+        """Return the state after a run was taken over, if that is still right: the lease is looked at in the same step."""
+        return (
+            self._take(state, fire) if self.may_take(state, state.runs[fire]) else state
+        )
 
     def is_full(self, state: State, job: int) -> bool:
         """Return whether as many instances are running as the job allows."""
@@ -193,10 +221,9 @@ class Protocol:
         elif node.plan is not None:
             yield f"{number} claims", self._write_claim(state, number, node.plan)
         elif node.seen is not None:
-            after = _with(state, number, seen=None)
-            if self.may_take(state, state.runs[node.seen]):
-                after = self._take(after, node.seen)
-            yield f"{number} takes fire {node.seen}", after
+            fire, read = node.seen
+            after = self.take_over(_with(state, number, seen=None), fire, read)
+            yield f"{number} takes fire {fire}", after
         elif node.status == UP:
             yield from self._look(state, number)
 
@@ -210,12 +237,8 @@ class Protocol:
             if run.state == READY:
                 after = _with(state, number, plan=(fire, run))
                 yield f"{number} reads that fire {fire} is ready", after
-            elif (
-                run.state == RUNNING
-                and run.owner != number
-                and self.is_dead(state, run.owner)
-            ):
-                after = _with(state, number, seen=fire)
+            elif self.is_for_taking(state, number, run):
+                after = _with(state, number, seen=(fire, run))
                 yield f"{number} sees that the owner of fire {fire} is dead", after
 
     def _write_claim(
@@ -243,7 +266,8 @@ class Protocol:
 
     def _own(self, state: State, number: int, fire: int, attempt: int) -> State:
         """Return the state after a node has claimed a fire; with the claim it has a lease."""
-        state = self._grant(_record(state, fire, Run(RUNNING, number, attempt)), number)
+        run = self.claimed(state.runs[fire], number, attempt)
+        state = self._grant(_record(state, fire, run), number)
         work = (*state.nodes[number].work, Item(fire, attempt))
         return _with(state, number, lease=GOOD, work=tuple(sorted(work)))
 
@@ -256,8 +280,9 @@ class Protocol:
             after = self._start(state, number, fire, attempt)
             return f"{number} starts fire {fire}", _with(after, number, work=started)
         after = _with(state, number, work=work)
-        if self.is_owner(state.runs[fire], number, attempt):
-            after = _record(after, fire, Run(READY, None, attempt))
+        run = state.runs[fire]
+        if self.is_owner(run, number, attempt):
+            after = _record(after, fire, run._replace(state=READY, owner=None))
         return f"{number} hands fire {fire} back", after
 
     def _complete_started(
@@ -278,12 +303,12 @@ class Protocol:
     def _complete(
         self, state: State, fire: int, run: Run, number: int, attempt: int
     ) -> State:
-        if run != Run(RUNNING, number, attempt):
+        if not run.is_of(number, attempt):
             raise Violation("the outcome of a run is overwritten by who lost it")
         return _record(state, fire, Run(SUCCEEDED, None, attempt))
 
     def _start(self, state: State, number: int, fire: int, attempt: int) -> State:
-        if state.runs[fire] != Run(RUNNING, number, attempt):
+        if not state.runs[fire].is_of(number, attempt):
             raise Violation("a run is started that somebody else has taken over")
         started = state.starts[fire]
         if attempt in started:
@@ -298,7 +323,8 @@ class Protocol:
         if run.state != RUNNING:
             raise Violation("a run is taken over twice")
         if RETRIED[FIRES[fire][0]] and run.attempt < MAX_ATTEMPTS:
-            return _record(state, fire, Run(READY, None, run.attempt + 1))
+            again = Run(READY, None, run.attempt + 1, claims=run.claims)
+            return _record(state, fire, again)
         return _record(state, fire, Run(LOST, None, run.attempt))
 
     def _pass_time(self, state: State, number: int, node: Node) -> Iterator[Step]:
@@ -383,6 +409,32 @@ class Protocol:
             if is_ours and (fire == READDED) == (number == 0 and state.removed):
                 return job._replace(fire=fire)
         return None
+
+
+class TakesInSteps(Protocol):
+    """The protocol of a store that cannot look at a lease and change a run in one step, as MongoDB.
+
+    Who finds the owner of a run dead marks the run, if its record is still the one that was read before; what is marked
+    is taken by whoever comes next. A record that was claimed again is another one.
+    """
+
+    def claimed(self, run: Run, node: int, attempt: int) -> Run:
+        return Run(RUNNING, node, attempt, claims=run.claims + 1)
+
+    def is_for_taking(self, state: State, number: int, run: Run) -> bool:
+        return run.taken or super().is_for_taking(state, number, run)
+
+    def is_same_run(self, now: Run, read: Run) -> bool:
+        """Return whether who takes over finds the record that was read."""
+        return now == read
+
+    def take_over(self, state: State, fire: int, read: Run) -> State:
+        now = state.runs[fire]
+        if not self.is_same_run(now, read):
+            return state
+        if now.taken:
+            return self._take(state, fire)
+        return _record(state, fire, now._replace(taken=True))
 
 
 def _with(state: State, number: int, **changes: Any) -> State:

@@ -19,14 +19,17 @@ from model.mutants import (
     StartsWithoutLease,
     TakesFromTheLiving,
     TakesTwice,
+    TakesWhatCameBack,
+    TakesWhatLooksTheSame,
 )
-from model.protocol import Budget, Protocol
+from model.protocol import Budget, Protocol, TakesInSteps
 
 STALE = "a claim carries out what was planned from another record"
 TAKEN = "a run is started that somebody else has taken over"
 OVERWRITTEN = "the outcome of a run is overwritten by who lost it"
 
 
+@pytest.mark.parametrize("protocol", [Protocol, TakesInSteps])
 @pytest.mark.parametrize(
     "budget, least",
     [
@@ -37,8 +40,10 @@ OVERWRITTEN = "the outcome of a run is overwritten by who lost it"
     ],
     ids=["dead and slow", "shut down and slow", "dead and changed", "changed"],
 )
-def test_every_interleaving_keeps_the_promises(budget: Budget, least: int) -> None:
-    report = explore(Protocol(), budget)
+def test_every_interleaving_keeps_the_promises(
+    protocol: type[Protocol], budget: Budget, least: int
+) -> None:
+    report = explore(protocol(), budget)
 
     assert (report.broken, report.trace) == (None, ())
     assert report.states > least
@@ -59,6 +64,8 @@ def test_every_interleaving_keeps_the_promises(budget: Budget, least: int) -> No
         (TakesTwice, Budget(lapses=1), "a run is taken over twice"),
         (CountsNothing, Budget(), "more instances are running than the job allows"),
         (NeverTakesOver, Budget(crashes=1), "a fire never gets an outcome"),
+        (TakesWhatCameBack, Budget(lapses=1), TAKEN),
+        (TakesWhatLooksTheSame, Budget(lapses=1), TAKEN),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

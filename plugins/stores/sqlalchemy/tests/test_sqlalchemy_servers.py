@@ -1,8 +1,19 @@
 """The store keeps what every job store promises, on servers."""
 
-import pytest
+from datetime import timedelta
+from typing import Any
 
+import pytest
+from sqlalchemy import event
+
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.nodes import Identity
+from apscheduler.testing.jobs import make_stored_job
 from apscheduler.testing.jobstores import NativeJobStoreContract, SecuredStoreContract
+from apscheduler.testing.jobstores.basic import T0
+from apscheduler.testing.jobstores.requests import claim, completions
+
+MINUTE = timedelta(minutes=1)
 
 
 class OnPostgreSQL:
@@ -19,6 +30,34 @@ class OnMariaDB:
 
 class TestOnPostgreSQL(OnPostgreSQL, NativeJobStoreContract):
     """The fixtures ``store`` and ``other_store`` are those of all tests here."""
+
+    def test_claims_do_not_look_through_what_jobs_were_before(
+        self, store: SQLAlchemyJobStore
+    ) -> None:
+        me = Identity()
+        store.add_jobs([make_stored_job(f"{n}", T0) for n in range(200)])
+        asked: list[tuple[str, Any]] = []
+
+        @event.listens_for(store.engine, "before_cursor_execute")
+        def note(
+            connection: Any, cursor: Any, statement: str, parameters: Any, *others: Any
+        ) -> None:
+            if statement.startswith("SELECT"):
+                asked.append((statement, parameters))
+
+        for number in range(10):
+            asked.clear()
+            batch = claim(store, me, T0 + number * MINUTE, limit=300)
+            assert len(batch.claims) == 200
+            for found in batch.claims:
+                store.complete(completions(found, me))
+
+        assert len(asked) == 5
+        with store.engine.connect() as connection:
+            for statement, parameters in asked[:]:
+                rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+                plan = "\n".join(row[0] for row in rows)
+                assert "Seq Scan on apscheduler_jobs " not in plan, plan
 
 
 class TestOnMariaDB(OnMariaDB, NativeJobStoreContract):

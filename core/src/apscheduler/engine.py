@@ -166,9 +166,9 @@ class Engine:
         if driver is None or not driver.note_outcome(event):
             self._note_late_outcome(event)
         else:
-            for ended in list(self._waiting) if self._waiting else ():
+            for ended in list(self._waiting):
                 ended.set()
-        if self.starved and self._can_go_on():
+        if self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
 

@@ -1,7 +1,7 @@
 """The runs of one store that go on in this process: noted before they start, and recorded when they have ended."""
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from apscheduler.completions import CompletionBuffer
@@ -140,7 +140,7 @@ class OpenRuns:
         for run_id, claim in list(self._claims.items()):
             if (
                 claim.job.id == event.job_id
-                and _time_of(run_id, claim) == event.scheduled_run_time
+                and claim.time_of(run_id) == event.scheduled_run_time
             ):
                 return run_id, claim
         return None
@@ -184,12 +184,10 @@ class OpenRuns:
         is_ending = self._scheduler._engine.is_ending
         return is_ending or (may_start is not None and not may_start())
 
-    def forget(
-        self, run_times: Sequence[datetime], state: RunState, exc: Exception
-    ) -> None:
+    def forget(self, run_times: RunTimes, state: RunState, exc: Exception) -> None:
         """Record runs that were claimed and could not be handed to their executor."""
         now = self._scheduler._clock.now()
-        for run_id in getattr(run_times, "run_ids", ()):
+        for run_id in run_times.run_ids:
             claim = self._claims.get(run_id)
             if claim is not None:
                 self.record(
@@ -237,14 +235,9 @@ class OpenRuns:
                 raise
 
 
-def _time_of(run_id: str, claim: Claim) -> datetime:
-    times = claim.run_times
-    return times[times.run_ids.index(run_id)]
-
-
 def _claim_again(run_id: str, claim: Claim) -> Claim:
     """Return the claim of a single run, as a store takes it back."""
-    run_time, times = _time_of(run_id, claim), claim.run_times
+    run_time, times = claim.time_of(run_id), claim.run_times
     run_times = RunTimes([run_time], (run_id,), times.claim_id, times.attempt)
     return Claim(
         claim.job,

@@ -49,7 +49,7 @@ class Outcomes:
             self._announce_range(alias, claim, EVENT_JOB_COALESCED, plan.coalesced)
         if claim.skipped:
             self._announce_skip(alias, claim, events)
-        if plan.next_run_time is None and not (claim.ready or claim.announced):
+        if claim.is_finished and not claim.announced:
             scheduler._logger.info("Removed job %s", job.id)
             scheduler._announce_removal(job.id, alias)
 

@@ -97,7 +97,7 @@ def _is_missed(job: "Job", run_time: datetime, now: datetime) -> bool:
 def _plan_single(
     job: "Job", first: datetime, following: datetime | None, now: datetime
 ) -> Plan:
-    if job.misfire_grace_time is not None and _is_missed(job, first, now):
+    if _is_missed(job, first, now):
         return Plan([], following, missed=FireRange(first, first, 1))
     return Plan([first], following)
 

@@ -49,10 +49,7 @@ class ServerClock(CallableClock):
         self._silent: WeakSet[NativeJobStore] = WeakSet()
 
     def now(self) -> datetime:
-        system = self._read()
-        if system.tzinfo is not UTC:
-            system = system.astimezone(UTC)
-        return system if self._comparison is None else self._correct(system)
+        return self._correct(super().now())
 
     def offset(self) -> timedelta:
         # From one look at the system's clock: time that passes between two would be part of it.

@@ -4,7 +4,7 @@ import logging
 import traceback
 from abc import ABCMeta, abstractmethod
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
@@ -335,6 +335,25 @@ class UnawaitedJobError(TypeError):
         return type(self), (self.job_name,)
 
 
+def _begin_runs(
+    job: "Job",
+    jobstore_alias: str,
+    run_times: list[datetime],
+    logger_name: str,
+    events: list[JobExecutionEvent],
+) -> Iterator[_RunInProgress]:
+    """Begin one run after the other and give it, except for those that must not start: they are reported."""
+    logger = _get_logger(logger_name)
+    for index in range(len(run_times)):
+        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
+        obstacle = run.find_obstacle()
+        if obstacle is None:
+            run.begin()
+            yield run
+        else:
+            events.append(obstacle)
+
+
 def run_job(
     job: "Job",
     jobstore_alias: str,
@@ -352,15 +371,9 @@ def run_job(
     :param propagate: exceptions that end the batch instead of being reported as failures
     :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
     """
-    events, logger = [] if events is None else events, _get_logger(logger_name)
+    events = [] if events is None else events
     is_wrapped = get_hooks().has("apscheduler_wrap_call")
-    for index in range(len(run_times)):
-        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
-        obstacle = run.find_obstacle()
-        if obstacle is not None:
-            events.append(obstacle)
-            continue
-        run.begin()
+    for run in _begin_runs(job, jobstore_alias, run_times, logger_name, events):
         try:
             if is_wrapped:
                 with _wrapped():
@@ -402,21 +415,15 @@ async def run_coroutine_job(
         cancellation of the loop
     :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
     """
-    events, logger = [] if events is None else events, _get_logger(logger_name)
+    events = [] if events is None else events
     is_wrapped = get_hooks().has("apscheduler_wrap_call")
-    for index in range(len(run_times)):
-        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
-        obstacle = run.find_obstacle()
-        if obstacle is not None:
-            events.append(obstacle)
-            continue
-        run.begin()
+    for run in _begin_runs(job, jobstore_alias, run_times, logger_name, events):
         try:
             if is_wrapped:
                 retval = await _await_wrapped(job)
             else:
                 retval = job.func(*job.args, **job.kwargs)
-                if type(retval) is CoroutineType or is_awaitable(retval):
+                if is_awaitable(retval):
                     retval = await retval
         except GeneratorExit:  # an abandoned coroutine is being taken apart
             raise

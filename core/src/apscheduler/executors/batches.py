@@ -75,11 +75,7 @@ class BatchExecutor(BaseExecutor):
         self._is_shut_down = False
 
     def _ended(self, batch: Batch) -> None:
-        if self._take(batch):
-            try:
-                self._run_job_success(batch.job.id, batch.events)
-            finally:
-                self._reported(batch)
+        self._finish(batch, lambda: self._run_job_success(batch.job.id, batch.events))
 
     def _failed(self, batch: Batch, exc: BaseException) -> None:
         job, run_times = batch.job, batch.run_times
@@ -115,17 +111,15 @@ class BatchExecutor(BaseExecutor):
 
     def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
         """Report the batch, unless somebody else has."""
-        if self._take(batch):
-            try:
-                report()
-            finally:
-                self._reported(batch)
-
-    def _reported(self, batch: Batch) -> None:
-        with self._lock:
-            batch.is_reported = True
-        for callback in batch.on_report:
-            callback()
+        if not self._take(batch):
+            return
+        try:
+            report()
+        finally:
+            with self._lock:
+                batch.is_reported = True
+            for callback in batch.on_report:
+                callback()
 
     def _take(self, batch: Batch) -> bool:
         """Return whether the caller is the one to report this batch."""

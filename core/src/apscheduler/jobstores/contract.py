@@ -112,6 +112,10 @@ class Claim:
     announced: bool = False
     node: str = ""
 
+    def time_of(self, run_id: str) -> datetime:
+        """Return the run time of one of the runs."""
+        return self.run_times[self.run_times.run_ids.index(run_id)]
+
     @property
     def is_finished(self) -> bool:
         """Whether the schedule is over, so that the job is no longer in the store."""

@@ -122,7 +122,7 @@ class RunLedger:
                 continue
             self._close(completion.run_id)
             if completion.keep:
-                run_time = times[times.run_ids.index(completion.run_id)]
+                run_time = claim.time_of(completion.run_id)
                 self._finished.append((completion, run_time, times.claim_id or ""))
 
     def _close(self, run_id: str) -> None:
@@ -172,8 +172,7 @@ class RunLedger:
         for _, _, _, run in self._ready:
             yield replace(run, jobstore=alias)
         for run_id, claim in reversed(self._open.items()):
-            times = claim.run_times
-            run_time = times[times.run_ids.index(run_id)]
+            times, run_time = claim.run_times, claim.time_of(run_id)
             run = Run(run_id, claim.job.id, alias, RunState.RUNNING, run_time)
             run.claim_id, run.node = times.claim_id, claim.node
             run.attempt = times.attempt

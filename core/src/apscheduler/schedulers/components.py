@@ -251,10 +251,7 @@ class ComponentRegistry(metaclass=ABCMeta):
         :raises KeyError: if there is none with this alias
         :raises RuntimeError: in a forked process, if it is in the memory of its parent
         """
-        driver = self._engine.drivers.get(alias)
-        if driver is None or driver.raw_store is not self._jobstores.get(alias):
-            driver = self._engine.add(alias, self._lookup_jobstore(alias))
-        store = driver.store
+        store = self._engine.add(alias, self._lookup_jobstore(alias)).store
         if self._is_client and not store.performs_io:
             raise RuntimeError(
                 f"Job store {alias!r} is in the memory of the process that this one was forked from, where nothing "

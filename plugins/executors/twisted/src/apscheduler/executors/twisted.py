@@ -85,8 +85,8 @@ class TwistedExecutor(LoopExecutor):
                     pass
             self._triggers = []
 
-    def _reported(self, batch: Batch) -> None:
-        super()._reported(batch)
+    def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
+        super()._finish(batch, report)
         if self._is_shut_down:
             self._forget_reactor()
 

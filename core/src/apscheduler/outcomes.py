@@ -10,6 +10,7 @@ from apscheduler.events import (
     EVENT_JOB_LOST,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
+    EVENT_JOB_REMOVED,
     EVENT_JOB_SUBMITTED,
     JobExecutionEvent,
     JobRangeEvent,
@@ -51,7 +52,7 @@ class Outcomes:
             self._announce_skip(alias, claim, events)
         if claim.is_finished and not claim.announced:
             scheduler._logger.info("Removed job %s", job.id)
-            scheduler._announce_removal(job.id, alias)
+            scheduler._tell_of_job(EVENT_JOB_REMOVED, job.id, alias)
 
     def _log_missed(self, job: Job, fires: FireRange) -> None:
         """Log missed run times where programs that look for such records, or silence them, expect them."""

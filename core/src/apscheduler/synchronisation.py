@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.declared_job import DeclaredJob
-from apscheduler.events import EVENT_JOB_MODIFIED, JobEvent
+from apscheduler.events import EVENT_JOB_MODIFIED, EVENT_JOB_REMOVED
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import StoredJob
@@ -196,7 +196,7 @@ class Synchronisation:
         else:
             raise _too_many_tries(job_id)
         self.outcome.removed.append(job_id)
-        self._scheduler._announce_removal(job_id, alias)
+        self._scheduler._tell_of_job(EVENT_JOB_REMOVED, job_id, alias)
         logger.info(
             "Removed job %s: %r declares it no longer", job_id, self.origin.name
         )
@@ -307,8 +307,7 @@ class Synchronisation:
     def _announce_change(self, declared: DeclaredJob, job: Job) -> None:
         self.outcome.changed.append(job.id)
         logger.info("Changed job %s to what %r declares", job.id, self.origin.name)
-        event = JobEvent(EVENT_JOB_MODIFIED, job.id, declared.jobstore)
-        self._scheduler._dispatch_event(event)
+        self._scheduler._tell_of_job(EVENT_JOB_MODIFIED, job.id, declared.jobstore)
 
 
 def _is_same(scheduler: "BaseScheduler", place: tuple[str, str], job: Job) -> bool:

@@ -284,11 +284,15 @@ class AddMethods(ComponentRegistry):
         except BaseException:
             job._jobstore_alias = None
             raise
-        if self._is_heard(EVENT_JOB_ADDED):
-            self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, jobstore_alias))
+        self._tell_of_job(EVENT_JOB_ADDED, job.id, jobstore_alias)
         self._logger.info('Added job "%s" to job store "%s"', job.name, jobstore_alias)
         if self.state == STATE_RUNNING:
             self.wakeup()
+
+    def _tell_of_job(self, code: int, job_id: str, alias: str | None) -> None:
+        """Tell of a job that was added, modified or removed, if anybody wants to hear that."""
+        if self._is_heard(code):
+            self._dispatch_event(JobEvent(code, job_id, alias))
 
     def _add_or_replace(self, store: NativeJobStore, job: Job, timed: bool) -> None:
         """Add the job, or replace the one with its id, whatever others do with that meanwhile."""

@@ -10,7 +10,6 @@ from apscheduler.events import (
     EVENT_JOB_ADDED,
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
-    JobEvent,
     SchedulerEvent,
 )
 from apscheduler.job import Job
@@ -58,8 +57,7 @@ class JobMethods(AddMethods):
             job._modify(**changes)
         else:
             job = self._change_stored(job, alias, changes)
-        if self._is_heard(EVENT_JOB_MODIFIED):
-            self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
+        self._tell_of_job(EVENT_JOB_MODIFIED, job_id, alias)
         if alias is not None:
             driver = self._engine.drivers.get(alias)
             if driver is not None:  # else the store was removed meanwhile
@@ -235,7 +233,7 @@ class JobMethods(AddMethods):
         :raises JobLookupError: if there is no such job
         """
         alias = self._remove_stored(job_id, jobstore)
-        self._announce_removal(job_id, alias)
+        self._tell_of_job(EVENT_JOB_REMOVED, job_id, alias)
         self._logger.info("Removed job %s", job_id)
 
     def _remove_stored(self, job_id: str, jobstore: str | None) -> str:
@@ -257,10 +255,6 @@ class JobMethods(AddMethods):
                 continue
             return alias
         raise JobLookupError(job_id)
-
-    def _announce_removal(self, job_id: str, alias: str | None) -> None:
-        if self._is_heard(EVENT_JOB_REMOVED):
-            self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove all jobs of one store or all.
@@ -315,7 +309,7 @@ class JobMethods(AddMethods):
             job._jobstore_alias = jobstore
         store.add_jobs(jobs)
         for job in jobs:
-            self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, jobstore))
+            self._tell_of_job(EVENT_JOB_ADDED, job.id, jobstore)
         if self.state == STATE_RUNNING:
             self.wakeup()
 

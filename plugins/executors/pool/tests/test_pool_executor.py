@@ -131,9 +131,8 @@ def test_no_more_threads_are_woken_than_find_something_to_do(scheduler: Any) -> 
     assert len(pool.asked) == 1
 
     func, *args = pool.asked[0]
-    func(
-        *args
-    )  # the thread does it all, and the one that it asked for has not come yet
+    # The thread does it all, and the one that it asks for does not come.
+    func(*args)
 
     assert len(pool.asked) == 2
     assert [event.job_id for event in scheduler.pending_events()] == list("abcde")

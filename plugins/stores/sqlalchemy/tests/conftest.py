@@ -1,8 +1,10 @@
 """Stores at the ``url`` of a test."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.serializers import Serializer
@@ -14,6 +16,21 @@ def store(url: str) -> Iterator[SQLAlchemyJobStore]:
     store.start(None, "sql")
     yield store
     store.shutdown()
+
+
+@pytest.fixture
+def asked(store: SQLAlchemyJobStore) -> list[tuple[str, Any]]:
+    """The queries of the store from here on, with their parameters."""
+    queries: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.engine, "before_cursor_execute")
+    def note(
+        connection: Any, cursor: Any, statement: str, parameters: Any, *others: Any
+    ) -> None:
+        if statement.startswith("SELECT"):
+            queries.append((statement, parameters))
+
+    return queries
 
 
 @pytest.fixture

@@ -145,17 +145,8 @@ def test_an_idle_claim_is_one_query_that_uses_indexes(
 
 
 def test_no_query_of_a_claim_reads_or_sorts_a_whole_table(
-    store: SQLAlchemyJobStore,
+    store: SQLAlchemyJobStore, asked: list[tuple[str, Any]]
 ) -> None:
-    asked: list[tuple[str, Any]] = []
-
-    @event.listens_for(store.engine, "before_cursor_execute")
-    def note(
-        connection: Any, cursor: Any, statement: str, parameters: Any, *others: Any
-    ) -> None:
-        if statement.startswith("SELECT"):
-            asked.append((statement, parameters))
-
     store.add_jobs([make_stored_job(f"{n}", T0) for n in range(3)])
     claim(store, Identity(), limit=1)
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import Identity
@@ -32,19 +31,10 @@ class TestOnPostgreSQL(OnPostgreSQL, NativeJobStoreContract):
     """The fixtures ``store`` and ``other_store`` are those of all tests here."""
 
     def test_claims_do_not_look_through_what_jobs_were_before(
-        self, store: SQLAlchemyJobStore
+        self, store: SQLAlchemyJobStore, asked: list[tuple[str, Any]]
     ) -> None:
         me = Identity()
         store.add_jobs([make_stored_job(f"{n}", T0) for n in range(200)])
-        asked: list[tuple[str, Any]] = []
-
-        @event.listens_for(store.engine, "before_cursor_execute")
-        def note(
-            connection: Any, cursor: Any, statement: str, parameters: Any, *others: Any
-        ) -> None:
-            if statement.startswith("SELECT"):
-                asked.append((statement, parameters))
-
         for number in range(10):
             asked.clear()
             batch = claim(store, me, T0 + number * MINUTE, limit=300)

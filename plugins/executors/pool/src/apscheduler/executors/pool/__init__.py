@@ -240,9 +240,8 @@ class ThreadPoolExecutor(BasePoolExecutor):
         :param wait: return only when it is done. A job or listener that calls this from within the pool waits for
             all others, except for those that wait in the same way
         """
-        for _ in range(
-            len(self._work.waiting)
-        ):  # the pool gives no more threads afterwards
+        # The pool gives no more threads afterwards.
+        for _ in range(len(self._work.waiting)):
             self._ask_for_next_thread(self._work, at_once=True)
         caller = threading.current_thread()
         if not wait or caller not in self._threads:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apscheduler.records import fresh, record, replace, values_of
+from apscheduler.records import copier, fresh, record, replace, values_of
 
 
 @record
@@ -137,3 +137,13 @@ print(sorted({"ast", "dataclasses", "inspect"} & set(sys.modules)))
     ).stdout
 
     assert output.splitlines()[-1] == "[]"
+
+
+def test_copies_have_the_same_values() -> None:
+    leaf = Leaf("green", veins=["a"])
+
+    copied = copier(Leaf)(leaf)
+
+    assert copied == leaf
+    assert copied is not leaf
+    assert copied.veins is leaf.veins

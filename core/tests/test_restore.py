@@ -129,6 +129,21 @@ def test_restored_jobs_share_nothing_that_can_be_changed(
         assert (other.kwargs, other.trigger.hour) == ({"name": "Ann"}, 12)
 
 
+def test_the_function_of_a_known_job_is_what_its_name_leads_to_now(
+    make_restorer: Callable[..., Restorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restorer, job = make_restorer(), make_job(NoonTrigger())
+    data = pickle.dumps(job.__getstate__())
+    restorer.learn(job, data)
+
+    monkeypatch.setattr(f"{__name__}.work", print)
+    restored = restorer.restore("work", data, None)
+    due = restorer.restore_due("work", data, TIME.timestamp())
+
+    assert due is not None
+    assert restored.func is due.func is print
+
+
 def test_jobs_whose_triggers_keep_more_than_constants_are_read_each_time(
     make_restorer: Callable[..., Restorer], reader: Reader
 ) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from types import (
     BuiltinFunctionType,
@@ -86,11 +86,7 @@ def ref_to_obj(ref: str) -> Any:
     """
     if not isinstance(ref, str):
         raise TypeError(f"A reference must be a string, not {ref!r}")
-    module_name, colon, path = ref.partition(":")
-    if not colon or not module_name or module_name.startswith("."):
-        raise ValueError(
-            f"{ref!r} is not a reference: it must look like 'package.module:name'"
-        )
+    module_name, names = _take_apart(ref)
     found: Any = sys.modules.get(module_name)
     # Importing what is there only takes time, unless another thread is at it: then it waits.
     spec = getattr(found, "__spec__", None)
@@ -102,13 +98,24 @@ def ref_to_obj(ref: str) -> Any:
                 f"Cannot resolve reference {ref!r}: could not import {module_name!r}: {exc}"
             ) from exc
     try:
-        for name in path.split("."):
+        for name in names:
             found = getattr(found, name)
     except Exception as exc:  # properties and lazy modules may raise anything
         raise LookupError(
-            f"Cannot resolve reference {ref!r}: {module_name!r} has no {path!r}"
+            f"Cannot resolve reference {ref!r}: {module_name!r} has no {'.'.join(names)!r}"
         ) from exc
     return found
+
+
+@lru_cache(maxsize=500)  # of many jobs, few functions
+def _take_apart(ref: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the module in a reference, and those that lead from there to what is meant."""
+    module_name, colon, path = ref.partition(":")
+    if not colon or not module_name or module_name.startswith("."):
+        raise ValueError(
+            f"{ref!r} is not a reference: it must look like 'package.module:name'"
+        )
+    return module_name, tuple(path.split("."))
 
 
 def resolves_back(func: object, ref: str) -> bool:

@@ -40,6 +40,17 @@ def record(cls: type[T]) -> type[T]:
     return type(cls.__name__, cls.__bases__, body)
 
 
+def copier(cls: type[T]) -> Callable[[T], T]:
+    """Return a function that makes another object of a class with slots, with the same values in them."""
+    names = [name for name in vars(cls)["__slots__"] if name != "__weakref__"]
+    lines = [f"    new.{name} = old.{name}" for name in names]
+    source = "\n".join(
+        ["def copy(old):", "    new = make(cls)", *lines, "    return new"]
+    )
+    copy: Callable[[T], T] = _define(source, make=cls.__new__, cls=cls)["copy"]
+    return copy
+
+
 def values_of(kept: Any) -> dict[str, Any]:
     """Return the attributes of a record by name, in their order."""
     return {name: getattr(kept, name) for name in type(kept).__slots__}
@@ -53,7 +64,7 @@ def replace(kept: T, **changes: Any) -> T:
 def _make_constructor(
     cls: type, names: Iterable[str], defaults: Mapping[str, Any]
 ) -> Callable[..., None]:
-    """Return a function that sets the attributes one by one: no loop is as quick, and records are made all the time."""
+    """Return a function that sets the attributes one by one."""
     parameters, lines = ["self"], []
     for name in names:
         default = defaults.get(name)
@@ -63,12 +74,16 @@ def _make_constructor(
         made = f"{name}.make() if {name} is {value} else {name}" if is_made else name
         lines.append(f"    self.{name} = {made}")
     source = "\n".join([f"def __init__({', '.join(parameters)}):", *lines])
-    namespace: dict[str, Any] = {"defaults": defaults}
-    exec(source, namespace)  # noqa: S102  # the source is made of names that stand in code
-    constructor: Callable[..., None] = namespace["__init__"]
+    constructor: Callable[..., None] = _define(source, defaults=defaults)["__init__"]
     constructor.__qualname__ = f"{cls.__qualname__}.__init__"
     constructor.__module__ = cls.__module__
     return constructor
+
+
+def _define(source: str, **names: Any) -> dict[str, Any]:
+    """Return what a text defines that refers to these names. No loop is as quick, and records are made all the time."""
+    exec(source, names)  # noqa: S102  # the source is made of names that stand in code
+    return names
 
 
 def _is_equal(self: object, other: object) -> bool:

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from apscheduler.callables import ref_to_obj
 from apscheduler.job import Job
+from apscheduler.records import copier
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import utc_timestamp_to_datetime
 
@@ -29,16 +31,19 @@ ATOMS = frozenset(
     )
 )
 
+copy_of = copier(Job)
+
 
 class _Known(NamedTuple):
-    """A state that was read.
+    """What is known of a job that was read.
 
-    :ivar is_copied: whether the arguments can be changed, so that every job needs its own
+    :ivar job: what it is copied from; nobody else has it
+    :ivar is_copied: whether the arguments can be changed, so that every copy needs its own
     :ivar trigger_state: what another trigger is made of; None if only reading the bytes again makes another one
     """
 
     data: bytes
-    state: dict[str, Any]
+    job: Job
     is_copied: bool
     trigger_state: dict[str, Any] | None
 
@@ -81,10 +86,10 @@ class Restorer:
         """
         known = self._known.get(job_id)
         if known and known.data == data and known.trigger_state is not None:
-            job = self._make_own(known, known.trigger_state)
+            job = self._make_copy(known)
+            job.trigger = _make_trigger(type(job.trigger), known.trigger_state)
         else:
-            job = self._load(data)
-            check_identity(job_id, job.id)
+            job = self._read(job_id, data)
         set_next_run_time(job, timestamp)
         if self._failures:
             self._failures.pop(job_id, None)
@@ -124,8 +129,7 @@ class Restorer:
         if failure is not None and _is_early(failure):
             return None
         try:
-            job = self._load(data)
-            check_identity(job_id, job.id)
+            job = self._read(job_id, data)
         except Exception as exc:
             self.set_aside(job_id, data, exc, key=run_id)
             return None
@@ -143,12 +147,12 @@ class Restorer:
             trigger_state = _flat_state(job.trigger)
             if trigger_state is not None and self._is_exact():
                 # What is written now may be changed by whoever has the job, all but its constants.
-                state = job.__getstate__()
-                state["trigger"] = _make_trigger(type(job.trigger), trigger_state)
-                state["kwargs"] = dict(job.kwargs)
-                known = _Known(data, state, False, trigger_state)
+                copied = copy_of(job)
+                copied.trigger = _make_trigger(type(job.trigger), trigger_state)
+                copied.kwargs = dict(job.kwargs)
+                known = _Known(data, copied, False, trigger_state)
             else:
-                known = _know(data, self._loads(data))
+                known = _know(data, self._make(self._loads(data)))
         except Exception:  # whoever claims the job says so
             return
         if not known.is_copied:
@@ -180,39 +184,42 @@ class Restorer:
         self._failures.clear()
 
     def _from_cache(self, job_id: str, data: bytes) -> Job:
-        if self._loads is None:
-            job = self._load(data)
-            check_identity(job_id, job.id)
-            return job
         known = self._known.get(job_id)
         if known is None or known.data != data:
-            state = self._loads(data)
-            check_identity(job_id, state["id"])
-            known = _know(data, state)
-            if known.is_copied and not _is_plain((state["args"], state["kwargs"])):
+            job = self._read(job_id, data)
+            if self._loads is None:
+                return job
+            known = _know(data, job)
+            if known.is_copied and not _is_plain((job.args, job.kwargs)):
                 # Objects of the user's classes: only unpickling makes another one.
-                return self._make(state)
+                return job
             self._remember(job_id, known)
         return self._make_copy(known)
 
-    def _make_own(self, known: _Known, trigger_state: dict[str, Any]) -> Job:
-        """Return a job of a known state, with a trigger of its own."""
-        job = self._make_copy(known)
-        job.trigger = _make_trigger(type(job.trigger), trigger_state)
-        return job
-
-    def _make_copy(self, known: _Known) -> Job:
-        """Return a job of a known state: only the trigger is shared with others."""
-        job = self._make(known.state)
-        if known.is_copied:
-            job.args, job.kwargs = copy.deepcopy((job.args, job.kwargs))
+    def _read(self, job_id: str, data: bytes) -> Job:
+        """Return the job of stored bytes."""
+        if self._loads is None:
+            job = self._load(data)
         else:
-            job.kwargs = dict(job.kwargs)
+            job = self._make(self._loads(data))
+        check_identity(job_id, job.id)
         return job
 
     def _make(self, state: dict[str, Any]) -> Job:
         job = Job.__new__(Job)
         job.__setstate__(state)
+        self._link(job)
+        return job
+
+    def _make_copy(self, known: _Known) -> Job:
+        """Return a copy of a known job: only the trigger is shared with others."""
+        job = copy_of(known.job)
+        if isinstance(job.func_ref, str):  # what it leads to may be another one by now
+            job.func = ref_to_obj(job.func_ref)
+        if known.is_copied:
+            job.args, job.kwargs = copy.deepcopy((job.args, job.kwargs))
+        else:
+            job.kwargs = dict(job.kwargs)
         self._link(job)
         return job
 
@@ -257,10 +264,10 @@ def check_identity(job_id: str, found: object) -> None:
         )
 
 
-def _know(data: bytes, state: dict[str, Any]) -> _Known:
-    """Return what is to be known of a state that was just read."""
-    is_copied = not _are_immutable(state["args"], state["kwargs"])
-    return _Known(data, state, is_copied, _flat_state(state["trigger"]))
+def _know(data: bytes, job: Job) -> _Known:
+    """Return what is to be known of a job that was just read."""
+    is_copied = not _are_immutable(job.args, job.kwargs)
+    return _Known(data, job, is_copied, _flat_state(job.trigger))
 
 
 def _flat_state(trigger: BaseTrigger) -> dict[str, Any] | None:

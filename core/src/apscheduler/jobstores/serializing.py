@@ -148,7 +148,7 @@ class SerializingJobStore(NativeJobStore):
         job._jobstore_alias = self._alias
 
     def _restore_all(
-        self, records: "Sequence[tuple[str, bytes, float | None]]"
+        self, records: "Iterable[tuple[str, bytes, float | None]]"
     ) -> list[Job]:
         """Return the jobs of records given as identifier, bytes and run time; without those that cannot be restored."""
         restored = [self._restorer.try_restore(*record) for record in records]

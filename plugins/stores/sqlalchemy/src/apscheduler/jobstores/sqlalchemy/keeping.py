@@ -99,7 +99,7 @@ class TableJobStore(SerializingJobStore):
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return self._restore_all([tuple(row) for row in rows])
+        return self._restore_all(map(tuple, rows))
 
     # Writing.
 

@@ -350,6 +350,20 @@ def test_a_subclass_may_make_its_jobs_in_its_own_way(
     choosing.shutdown()
 
 
+def test_jobs_of_any_size_are_listed_and_claimed(store: RedisJobStore) -> None:
+    sizes = [20_000, 1, 8_000, 8_191, 8_192, 8_193, 100, 1]
+    jobs = [
+        make_stored_job(f"{number}", T0, args=(1, "x" * size))
+        for number, size in enumerate(sizes)
+    ]
+    store.add_jobs(jobs)
+
+    listed = [len(job.args[1]) for job in store.get_all_jobs()]
+    claimed = [len(each.job.args[1]) for each in claim(store, Identity()).claims]
+
+    assert listed == claimed == sizes
+
+
 def test_scripts_are_sent_again_when_the_server_has_forgotten_them(
     store: RedisJobStore,
 ) -> None:

@@ -26,40 +26,41 @@ end
 
 -- Of each: identifier, time, open claims, length of the state. A run time without a job is removed, and listed.
 local function read_due(after, size)
-  local page, entries, states, stray = read_page(times, after, size), {}, {}, {}
-  local ids = {}
-  for index = 1, #page, 2 do put(ids, page[index]) end
-  opened.load(ids)
-  for index, state in ipairs(read_many('HMGET', jobs, ids)) do
-    local id = ids[index]
+  local page, names, stray = read_page(times, after, size), {}, {}
+  for index = 1, #page, 2 do put(names, page[index]) end
+  opened.load(names)
+  local ids, run_times, claims, lengths, states = {}, {}, {}, {}, {}
+  for index, state in ipairs(read_many('HMGET', jobs, names)) do
+    local id, number = names[index], #ids + 1
     if state then
-      put(entries, {id, page[2 * index], opened.get(id), #state})
-      put(states, state)
+      ids[number], run_times[number], claims[number] = id, page[2 * index], opened.get(id)
+      lengths[number], states[number] = #state, state
     else
       call('ZREM', times, id)
       put(stray, id)
     end
   end
-  local packed, joined = pack_up(entries, states)
-  return {#page / 2, packed, joined, stray}
+  local lists, pieces = pack_up({ids, run_times, claims, lengths}, states)
+  return {#page / 2, lists, pieces, stray}
 end
 
 -- Of each: identifier, time, open claims of its job, lengths of its document and of the copy of its job.
 local function read_ready(after, size)
-  local page, entries, bytes = read_page(ready, after, size), {}, {}
+  local page, bytes = read_page(ready, after, size), {}
+  local ids, run_times, claims, lengths, copy_lengths = {}, {}, {}, {}, {}
   for index = 1, #page, 2 do
-    local id = page[index]
+    local id, number = page[index], #ids + 1
     local document, copy = call('HGET', waiting, id), call('HGET', copies, id) or ''
     if document then
-      local job_id = cjson.decode(document).job_id
-      entries[#entries + 1] = {id, page[index + 1], opened.get(job_id), #document, #copy}
-      bytes[#bytes + 1] = document
-      bytes[#bytes + 1] = copy
+      ids[number], run_times[number] = id, page[index + 1]
+      claims[number] = opened.get(cjson.decode(document).job_id)
+      lengths[number], copy_lengths[number] = #document, #copy
+      put(bytes, document, copy)
     else
       call('ZREM', ready, id)
     end
   end
-  return {#page / 2, pack_up(entries, bytes)}
+  return {#page / 2, pack_up({ids, run_times, claims, lengths, copy_lengths}, bytes)}
 end
 """
 
@@ -83,57 +84,62 @@ MOVE = Script(
     RUNS
     + READING
     + """
-local node, is_owner, next_state = given.node, false, cut(blob(1))
+local node, is_owner, next_bytes = given.node, false, cut(blob(1))
 local moved, unmoved, removed = batch('ZADD', times), batch('ZREM', times), batch('HDEL', jobs)
 -- Times and states of jobs as they are, until they are moved on.
 local current_times, current_states = {}, {}
 
+-- Runs: identifiers and documents, one after the other.
 local function start(job_id, started, copy)
-  if #started == 0 then return end
-  for _, run in ipairs(started) do
-    put(begun, run[1], run[2])
-    if copy then put(copied, run[1], copy) end
+  local number = #started / 2
+  if number == 0 then return end
+  for index = 1, #started, 2 do
+    put(begun, started[index], started[index + 1])
+    if copy then put(copied, started[index], copy) end
   end
   opened.add(job_id, 1)
-  owned.add(node, #started)
-  if #started > 1 then divided.add(started[1][1], #started) end
+  owned.add(node, number)
+  if number > 1 then divided.add(started[1], number) end
   is_owner = true
 end
 
 local function take_due(step)
-  local id, state = step.id, next_state(step.size)
-  if current_times[id] ~= step.old or current_states[id] ~= state then return false end
-  -- "full": whether runs were given up because of others that were going on. It must be as it was.
-  if step.full ~= nil and (opened.get(id) >= step.max) ~= step.full then return false end
+  local _, id, old, time, is_full, most_claims, started, size, more = unpack(step)
+  local state = next_bytes(size)
+  for index = 2, #started, 2 do started[index] = next_bytes(started[index]) end
+  if current_times[id] ~= old or current_states[id] ~= state then return false end
+  -- Whether runs were given up because of others that were going on must be as it was.
+  if most_claims and (opened.get(id) >= most_claims) ~= is_full then return false end
   current_times[id] = nil
-  if step.time then
-    put(moved, step.time, id)
+  if time then
+    put(moved, time, id)
   else
     put(unmoved, id)
     put(removed, id)
   end
-  start(id, step.runs, step.copies and state)
-  for _, idle in ipairs(step.idle or {}) do keep(idle[1], id, idle[2], idle[3], step.history) end
+  start(id, started, more and more.copies and state)
+  for _, idle in ipairs(more and more.idle or {}) do keep(idle[1], id, idle[2], idle[3], more.history) end
   return true
 end
 
 local function take_ready(step)
-  for _, run in ipairs(step.runs) do
-    if call('HGET', waiting, run[1]) ~= run[3] then return false end
+  local _, id, most_claims, started, waited, copies = unpack(step)
+  for index, document in ipairs(waited) do
+    if call('HGET', waiting, started[2 * index - 1]) ~= document then return false end
   end
-  if opened.get(step.id) >= step.max then return false end
-  for _, run in ipairs(step.runs) do
-    call('HDEL', waiting, run[1])
-    call('ZREM', ready, run[1])
-    if not step.copies then put(uncopied, run[1]) end
+  if opened.get(id) >= most_claims then return false end
+  for index = 1, #started, 2 do
+    call('HDEL', waiting, started[index])
+    call('ZREM', ready, started[index])
+    if not copies then put(uncopied, started[index]) end
   end
-  start(step.id, step.runs)
+  start(id, started)
   return true
 end
 
 local function read_current()
   local ids = {}
-  for _, step in ipairs(given.steps) do put(ids, step.id) end
+  for index, step in ipairs(given.steps) do ids[index] = step[2] end
   opened.load(ids)
   local states, scores = read_many('HMGET', jobs, ids), read_many('ZMSCORE', times, ids)
   for index, id in ipairs(ids) do
@@ -145,7 +151,7 @@ local function work()
   local results = {}
   read_current()
   for index, step in ipairs(given.steps) do
-    local take = step.ready and take_ready or take_due
+    local take = step[1] and take_ready or take_due
     results[index] = take(step) and '1' or '0'
   end
   if is_owner and given.lease then call('HSET', nodes, node, given.lease) end

@@ -1,7 +1,7 @@
 """One claim: what is due and ready is read, planned, and moved on where nobody has changed it meanwhile."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from apscheduler.jobstores.claiming import (
@@ -20,7 +20,7 @@ from apscheduler.jobstores.redis.documents import (
     running_documents,
 )
 from apscheduler.jobstores.redis.nodes import lease_document
-from apscheduler.jobstores.redis.scripts import Runner, Script, decode
+from apscheduler.jobstores.redis.scripts import Runner, Script, decode, encode
 from apscheduler.jobstores.restore import Restorer
 from apscheduler.runs import Run, RunState
 
@@ -65,7 +65,7 @@ class RedisClaimPass(ClaimPass):
             answer, has_more = self._read(self._due, size - len(jobs))
             if stray := answer[3]:
                 self._report([decode(job_id) for job_id in stray])
-            data, start = answer[2], 0
+            data, start = b"".join(answer[2]), 0
             for job_id, time, open_claims, length in self._due.take(answer[1]):
                 state = data[start : start + length]
                 start += length
@@ -78,7 +78,7 @@ class RedisClaimPass(ClaimPass):
         has_more = True
         while has_more and len(groups) < size:
             answer, has_more = self._read(self._ready, size - len(groups))
-            data, start = answer[2], 0
+            data, start = b"".join(answer[2]), 0
             for _, _, open_claims, *lengths in self._ready.take(answer[1]):
                 middle = start + lengths[0]
                 end = middle + lengths[1]
@@ -94,14 +94,14 @@ class RedisClaimPass(ClaimPass):
         given: dict[str, Any] = {"node": node.id, "now": self._now}
         if self.request.lease_until is not None:
             given["lease"] = lease_document(node, self.request.lease_until)
-        states: list[bytes] = []
+        blobs: list[bytes] = []
         given["steps"] = [
             self._describe_ready(step, step.record)
             if isinstance(step.record, ReadyRuns)
-            else self._describe_due(step, step.record, states)
+            else self._describe_due(step, step.record, blobs)
             for step in steps
         ]
-        answer: bytes = self._runner.run(MOVE, given, b"".join(states))
+        answer: bytes = self._runner.run(MOVE, given, b"".join(blobs))
         results, *self._next_times = answer.split(b" ")
         return [result == ord("1") for result in results]
 
@@ -109,45 +109,44 @@ class RedisClaimPass(ClaimPass):
         times = [float(time) for time in self._next_times if time]
         return min(times, default=None)
 
-    def _describe_due(
-        self, step: Step, due: DueJob, states: list[bytes]
-    ) -> dict[str, Any]:
+    # Steps are lists, whose items the script knows by their places: names would be half of what is sent.
+
+    def _describe_due(self, step: Step, due: DueJob, blobs: list[bytes]) -> list[Any]:
         claim = step.claim
-        job, node = claim.job, self.request.identity.node.id
-        states.append(due.data)
-        described: dict[str, Any] = {
-            "id": due.id,
-            "old": due.token,
-            "size": len(due.data),
-            "time": False if step.timestamp is None else repr(step.timestamp),
-            "runs": list(running_documents(claim, node)) if claim.run_times else (),
-        }
-        if claim.plan.run_times:
-            described["full"], described["max"] = claim.skipped, job.max_instances
+        job = claim.job
+        blobs.append(due.data)
+        started: list[Any] = []
+        if claim.run_times:
+            node = self.request.identity.node.id
+            for run_id, document in running_documents(claim, node):
+                encoded = encode(document)
+                started += (run_id, len(encoded))
+                blobs.append(encoded)
+        more: dict[str, Any] = {}
         if job.on_lost == "retry":
-            described["copies"] = True
+            more["copies"] = True
         if step.idle:
-            described["idle"] = [
+            more["idle"] = [
                 (run.id, finished_document(run), repr(run.scheduled_time.timestamp()))
                 for run in step.idle
             ]
             if job.history is not None:
-                described["history"] = job.history
-        return described
+                more["history"] = job.history
+        return [
+            *(False, due.id, due.token),
+            False if step.timestamp is None else repr(step.timestamp),
+            *(claim.skipped, bool(claim.plan.run_times) and job.max_instances),
+            *(started, len(due.data), more or False),
+        ]
 
-    def _describe_ready(self, step: Step, ready: ReadyRuns) -> dict[str, Any]:
+    def _describe_ready(self, step: Step, ready: ReadyRuns) -> list[Any]:
         job = step.claim.job
-        runs = dict(running_documents(step.claim, self.request.identity.node.id))
-        return {
-            "ready": True,
-            "id": ready.job_id,
-            "max": job.max_instances,
-            "copies": job.on_lost == "retry",
-            "runs": [
-                (run.id, runs[run.id], decode(document))
-                for run, document in zip(ready.runs, ready.token, strict=True)
-            ],
-        }
+        started: list[str] = []
+        for run in running_documents(step.claim, self.request.identity.node.id):
+            started += run
+        waited = [decode(document) for document in ready.token]
+        copies = job.on_lost == "retry"
+        return [True, ready.job_id, job.max_instances, started, waited, copies]
 
     def _read(self, rows: "_Rows", size: int) -> tuple[Any, bool]:
         """Return the next page, and whether there may be more."""
@@ -172,9 +171,9 @@ class _Rows:
         self.first: Any = None
         self.last: list[str] | None = None
 
-    def take(self, entries: bytes) -> list[Any]:
-        """Return the entries of a page, and note where it ends."""
-        rows: list[Any] = json.loads(decode(entries))
-        if rows:
-            self.last = rows[-1][:2]
-        return rows
+    def take(self, lists: bytes) -> Iterator[Any]:
+        """Return the rows of a page, and note where it ends."""
+        ids, times, *others = json.loads(decode(lists))
+        if ids:
+            self.last = [ids[-1], times[-1]]
+        return zip(ids, times, *others, strict=True)

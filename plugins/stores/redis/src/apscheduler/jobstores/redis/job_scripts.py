@@ -18,14 +18,10 @@ return state and (redis.call('ZSCORE', KEYS[2], ARGV[1]) or '') .. ' ' .. state
     bare=True,
 )
 
-# Jobs: as JSON their identifiers, run times and the lengths of their states, and the states, many as one. Flat lists,
-# since a table for each job would be most of the work.
+# Jobs: as JSON their identifiers, run times and the lengths of their states, and the states.
 READING = """
 local ids, run_times, lengths, states = {}, {}, {}, {}
 local found = 0
-
--- More in one piece take longer to be put together.
-local at_once = 100
 
 local function take_apart(page)
   for index = 1, #page, 2 do
@@ -34,23 +30,17 @@ local function take_apart(page)
   end
 end
 
-local function read_states()
-  for first = #lengths + 1, #ids, at_once do
-    local last = math.min(first + at_once - 1, #ids)
-    local some = call('HMGET', jobs, unpack(ids, first, last))
-    for index, state in ipairs(some) do
-      if state then
-        found = found + 1
-        lengths[first + index - 1] = #state
-      else -- a run time without a job
-        lengths[first + index - 1], some[index] = -1, ''
-      end
+local function read_states(names)
+  for _, state in ipairs(read_many('HMGET', jobs, names)) do
+    local number = #states + 1
+    if state then
+      found = found + 1
+      lengths[number], states[number] = #state, state
+    else -- a run time without a job
+      lengths[number], states[number] = -1, ''
     end
-    put(states, table.concat(some))
   end
 end
-
-local function answer() return {cjson.encode({ids, run_times, lengths}), states} end
 """
 
 # All jobs, earliest first, paused ones last.
@@ -58,7 +48,7 @@ LIST = Script(
     READING
     + """
 take_apart(call('ZRANGE', times, 0, -1, 'WITHSCORES'))
-read_states()
+read_states(ids)
 if found < call('HLEN', jobs) then
   local is_active, paused = {}, {}
   for _, id in ipairs(ids) do is_active[id] = true end
@@ -67,9 +57,9 @@ if found < call('HLEN', jobs) then
   end
   table.sort(paused)
   for _, id in ipairs(paused) do put(ids, id) end
-  read_states()
+  read_states(paused)
 end
-return answer()
+return {pack_up({ids, run_times, lengths}, states)}
 """
 )
 
@@ -78,8 +68,8 @@ PAGE = Script(
     READING
     + """
 take_apart(call('ZRANGEBYSCORE', times, '-inf', given.until_, 'WITHSCORES', 'LIMIT', given.offset, given.size))
-read_states()
-return answer()
+read_states(ids)
+return {pack_up({ids, run_times, lengths}, states)}
 """
 )
 

@@ -75,20 +75,21 @@ class HashJobStore(SerializingJobStore):
 
     def _read_page(
         self, until: str, offset: int, size: int
-    ) -> tuple[list[Record], int]:
+    ) -> tuple[Iterator[Record], int]:
         """Return jobs up to a run time, earliest first, and how many run times were looked at."""
         given = {"until_": until, "offset": offset, "size": size}
         return _unpack(self._runner.run(PAGE, given))
 
-    def _list_records(self) -> list[Record]:
+    def _list_records(self) -> Iterator[Record]:
         """Return all jobs, earliest first, paused ones last."""
         return _unpack(self._runner.run(LIST))[0]
 
-    def _jobs_of(self, records: Sequence[Record]) -> list[Job]:
+    def _jobs_of(self, records: Iterable[Record]) -> list[Job]:
         """Return the jobs that can be restored."""
         standard = HashJobStore._reconstitute_jobs
         if type(self)._reconstitute_jobs is standard:
             return self._restore_all(records)
+        records = list(records)
         times = {job_id: time for job_id, _, time in records}
         jobs = self._reconstitute_jobs((id, state) for id, state, _ in records)
         for job in jobs:
@@ -174,17 +175,20 @@ def _time_of(job: Job) -> str | bool:
     return False if job.next_run_time is None else repr(job.next_run_time.timestamp())
 
 
-def _unpack(answer: tuple[bytes, Sequence[bytes]]) -> tuple[list[Record], int]:
+def _unpack(answer: tuple[bytes, Sequence[bytes]]) -> tuple[Iterator[Record], int]:
     """Return jobs as they were read, and how many run times and jobs were looked at."""
     ids, times, lengths = json.loads(decode(answer[0]))
-    states = b"".join(answer[1])
-    records: list[Record] = []
+    return _take_apart(ids, times, lengths, b"".join(answer[1])), len(ids)
+
+
+def _take_apart(
+    ids: Sequence[str], times: Sequence[str], lengths: Sequence[int], states: bytes
+) -> Iterator[Record]:
     start = 0
     # Paused jobs have no run times.
     for job_id, time, length in zip_longest(ids, times, lengths):
         if length < 0:  # nor has every run time a job
             continue
         end = start + length
-        records.append((job_id, states[start:end], float(time) if time else None))
+        yield job_id, states[start:end], float(time) if time else None
         start = end
-    return records, len(ids)

@@ -18,8 +18,14 @@ local function counter(set)
     get = get,
     load = function(names)
       if #names == 0 then return end
-      for index, number in ipairs(read_many('HMGET', set, names)) do
-        numbers[names[index]] = tonumber(number or '0')
+      if call('HLEN', set) > #names then
+        for index, number in ipairs(read_many('HMGET', set, names)) do
+          numbers[names[index]] = tonumber(number or '0')
+        end
+      else -- Redis looks through a small hash for each name, so all of it is sooner read
+        local all = call('HGETALL', set)
+        for _, name in ipairs(names) do numbers[name] = 0 end
+        for index = 1, #all, 2 do numbers[all[index]] = tonumber(all[index + 1]) end
       end
     end,
     add = function(name, change)

@@ -50,9 +50,22 @@ end
 -- Many values with one command. More than so many do not fit on the stack.
 local most = 4000
 
--- As few values as possible, since clients are slow to take them apart: entries as JSON, all bytes as one.
-local function pack_up(entries, bytes)
-  return #entries > 0 and cjson.encode(entries) or '[]', table.concat(bytes)
+-- Lua makes one text of many at once up to this size, beyond that it makes longer and longer ones.
+local piece_size = 8192
+
+-- As few values as possible, since clients are slow to take them apart: as JSON what is to be known of each, in lists
+-- of equal length, since a table for each would be most of the work; and their bytes, many as one.
+local function pack_up(lists, bytes)
+  local pieces, first, size = {}, 1, 0
+  for index, value in ipairs(bytes) do
+    if size + #value > piece_size then
+      pieces[#pieces + 1] = table.concat(bytes, '', first, index - 1)
+      first, size = index, 0
+    end
+    size = size + #value
+  end
+  pieces[#pieces + 1] = table.concat(bytes, '', first)
+  return cjson.encode(lists), pieces
 end
 
 local function read_many(command, set, names)

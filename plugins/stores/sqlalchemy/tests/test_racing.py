@@ -507,6 +507,7 @@ def test_the_isolation_of_an_engine_does_not_matter(
             ]
         )
         after = count(connection, ["a"])
+    strict.get_all_jobs()
     with strict.engine.connect() as connection:
         seen_after = isolation_of(connection)
     strict.shutdown()

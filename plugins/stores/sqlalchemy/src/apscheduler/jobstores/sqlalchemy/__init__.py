@@ -212,9 +212,15 @@ class SQLAlchemyJobStore(TableJobStore):
             batch.next_run_time = soon
 
     def complete(self, completions: Sequence[Completion]) -> None:
-        runs = self._storage.runs
-        if completions:
-            self._transact(lambda connection: runs.complete(connection, completions))
+        if not completions:
+            return
+        storage = self._storage
+        transact = (
+            storage.transact_runs_each
+            if storage.runs.completes_each
+            else storage.transact_runs
+        )
+        transact(lambda connection: storage.runs.complete(connection, completions))
 
     def add_ready_run(self, job: Job, run: Run) -> None:
         data = self._dump(job)
@@ -263,17 +269,21 @@ class SQLAlchemyJobStore(TableJobStore):
             surplus = storage.runs.find_prunable(connection, max_age, max_per_job, now)
         if not surplus:
             return 0
-        return self._transact(
+        return storage.transact_runs_each(
             lambda connection: storage.runs.delete(connection, surplus)
         )
 
     def renew_lease(self, node: Node, expires_at: datetime) -> None:
-        nodes = self._storage.nodes
-        self._transact(lambda connection: nodes.renew(connection, node, expires_at))
+        storage = self._storage
+        storage.transact_runs_each(
+            lambda connection: storage.nodes.renew(connection, node, expires_at)
+        )
 
     def drop_lease(self, node: Node) -> None:
-        nodes = self._storage.nodes
-        self._transact(lambda connection: nodes.drop(connection, [node.id]))
+        storage = self._storage
+        storage.transact_runs_each(
+            lambda connection: storage.nodes.drop(connection, [node.id])
+        )
 
     def read_leases(self) -> list[Lease]:
         with self._storage.runs_database.read() as connection:

@@ -51,14 +51,13 @@ class Database:
         self.engine = engine
         self.owned = owned
         self.dialect = dialect_of(engine)
-        self._writing = self._reading = engine
+        self._writing = engine
         level = self.dialect.isolation_level
         if level is not None and not is_isolated:  # which takes round trips
             self._writing = engine.execution_options(isolation_level=level)
-            self._reading = self._writing
-        if engine.dialect.driver == "psycopg":
-            # Here it saves round trips: nothing is told to the server before and after a query.
-            self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Whether nothing has to be told to the server before and after a query.
+        self._commits_each = self.dialect.commits_each(engine)
+        self._reading = engine if self._commits_each else self._writing
         # Whether the store was shut down: connections in use then, or opened later, are not kept by their pool.
         self.is_closed = False
         _databases.add(self)
@@ -89,10 +88,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Connect to read."""
+        """Connect to read; where statements can be transactions of their own, each is."""
         turn = _turn(self.engine.pool)
         with turn, self._reading.connect() as connection, self._in_use(connection):
-            yield connection
+            if not self._commits_each:
+                yield connection
+                return
+            raw = connection.connection.driver_connection
+            before = self.dialect.set_autocommit(raw, True)
+            try:
+                yield connection
+            finally:
+                if not connection.invalidated:
+                    self.dialect.set_autocommit(raw, before)
 
     @contextmanager
     def write(self, table: Table | None) -> Iterator[Connection]:
@@ -102,23 +110,22 @@ class Database:
         """
         turn = _turn(self.engine.pool, self.dialect.has_one_writer)
         with turn, self._writing.begin() as connection:
+            if self._commits_each:  # whoever read last may have been interrupted
+                raw = connection.connection.driver_connection
+                self.dialect.set_autocommit(raw, False)
             self.dialect.begin_write(connection, table)
             with self._in_use(connection):
-                yield connection
-
-    @contextmanager
-    def write_once(self, table: Table | None) -> Iterator[Connection]:
-        """Connect to write by a single statement."""
-        if self._reading is self._writing:
-            with self.write(table) as connection:
-                yield connection
-        else:  # by which it is a transaction
-            with self.read() as connection:
                 yield connection
 
     def transact(self, table: Table | None, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` returns in a transaction; it is called again where others were in the way."""
         return self.repeat(lambda: self.write(table), work)
+
+    def transact_each(self, table: Table | None, work: Callable[[Connection], T]) -> T:
+        """Do the same where each statement may be a transaction of its own, be it that there is only one."""
+        if self._commits_each:
+            return self.repeat(self.read, work)
+        return self.transact(table, work)
 
     def repeat(
         self, begin: Callable[[], AbstractContextManager[C]], work: Callable[[C], T]

@@ -1,6 +1,6 @@
 """The part of the store that keeps jobs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -120,7 +120,10 @@ class TableJobStore(SerializingJobStore):
                 writer.execute(connection, rows)
 
         try:
-            self._write_once(add)
+            if len(rows) == 1 or isinstance(writer, ArrayWriter):
+                self._database.transact_each(self.jobs_t, add)
+            else:  # which may take more than one statement
+                self._database.transact(self.jobs_t, add)
         except IntegrityError:
             taken = self._find_taken(ids)
             if taken is None:
@@ -193,7 +196,7 @@ class TableJobStore(SerializingJobStore):
         statement = update(table).where(*same).values(job_state=data)
         if state.run_id is None:
             return self._write(statement)
-        return self._storage.transact_runs(
+        return self._storage.transact_runs_each(
             lambda connection: bool(connection.execute(statement).rowcount)
         )
 
@@ -224,22 +227,11 @@ class TableJobStore(SerializingJobStore):
         :param is_due: there is a run time that others may not know
         """
 
-        is_told = is_due and self._channel is not None
-
-        def write(connection: Connection) -> bool:
-            has_met = bool(connection.execute(statement).rowcount)
-            if has_met and is_told:
-                self._tell(connection)
-            return has_met
-
-        if is_told:
-            return self._database.transact(self.jobs_t, write)
-        return self._write_once(write)
-
-    def _write_once(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` returns, which is a single statement."""
-        return self._database.repeat(
-            lambda: self._database.write_once(self.jobs_t), work
+        if is_due and self._channel is not None:
+            statement = self._channel.telling(statement)
+        return self._database.transact_each(
+            self.jobs_t,
+            lambda connection: bool(connection.execute(statement).rowcount),
         )
 
     def _tell(self, connection: Connection) -> None:

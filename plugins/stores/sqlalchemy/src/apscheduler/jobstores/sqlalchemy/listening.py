@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from logging import Logger
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, Table, Update, func
 
 from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.writing.postgresql import ArrayWriter
@@ -56,6 +56,10 @@ class Channel:
         """Tell the others when the transaction is committed."""
         values = (self.name, self.writer)
         connection.exec_driver_sql("SELECT pg_notify(%s, %s)", values)
+
+    def telling(self, change: Update) -> Any:
+        """Return a statement that tells the others of what it changes, which is one row or none."""
+        return change.returning(func.pg_notify(self.name, self.writer))
 
     def write(
         self, connection: Connection, writer: ArrayWriter, rows: Sequence[Values]

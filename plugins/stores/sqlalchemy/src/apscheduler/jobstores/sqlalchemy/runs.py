@@ -87,6 +87,8 @@ class RunTable:
         self._succeed = updating(flavour, runs, SUCCESS, key, RUNNING, constants=done)
         self._fail = updating(flavour, runs, FAILURE, key, RUNNING, constants=done)
         self._forget = deleting(flavour, runs, key, RUNNING)
+        # Whether outcomes are written by statements that do without a transaction around them.
+        self.completes_each = flavour.takes_arrays
         # Running runs become ready: time, state of the job, identifier, claim and attempt of each.
         self.hand_back = updating(
             *(flavour, runs, ("available_at", "job_state")),

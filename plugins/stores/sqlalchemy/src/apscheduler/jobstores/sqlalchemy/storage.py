@@ -165,6 +165,10 @@ class Storage:
         """Return what ``work`` returns, given a connection to runs, in a transaction."""
         return self.runs_database.transact(self.runs_table, work)
 
+    def transact_runs_each(self, work: Callable[[Connection], T]) -> T:
+        """Do the same where each statement may be a transaction of its own."""
+        return self.runs_database.transact_each(self.runs_table, work)
+
     def close(self) -> None:
         """Close the connections that were opened here."""
         self.database.close()

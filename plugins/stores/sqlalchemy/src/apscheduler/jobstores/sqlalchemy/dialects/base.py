@@ -32,6 +32,17 @@ class Dialect:
         """Return whether nobody but this process can see the database."""
         return False
 
+    def commits_each(self, engine: Engine) -> bool:
+        """Return whether a connection can be told to commit each statement, and that without telling the server."""
+        return False
+
+    def set_autocommit(self, connection: Any, value: bool) -> bool:
+        """Have a connection of the driver commit each statement, or begin transactions again.
+
+        :return: whether it did the one before
+        """
+        raise NotImplementedError
+
     def exists(self, engine: Engine) -> bool:
         """Return whether the database is there, so that connecting does not create it."""
         return True

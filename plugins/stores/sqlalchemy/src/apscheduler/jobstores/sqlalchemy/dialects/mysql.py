@@ -46,8 +46,13 @@ class MySQLDialect(ServerDialect):
 
     isolates_claims = True
     timed_drivers = frozenset(("pymysql", "mysqldb"))
+    watched_driver = "pymysql"
 
     def prepare(self, engine: Engine) -> None:
+        super().prepare(engine)
+        if engine.dialect.driver == "pymysql":
+            event.listen(engine, "do_connect", _connect)
+
         @event.listens_for(engine, "connect")
         def limit_idle_transactions(connection: Any, record: object) -> None:
             with connection.cursor() as cursor:
@@ -55,6 +60,15 @@ class MySQLDialect(ServerDialect):
                 cursor.execute(
                     f"SET @apscheduler = 1 /*M! , SESSION idle_transaction_timeout = {IDLE_SECONDS} */"
                 )
+            connection.commit()
+
+    def commits_each(self, engine: Engine) -> bool:
+        return event.contains(engine, "do_connect", _connect)
+
+    def set_autocommit(self, connection: Any, value: bool) -> bool:
+        before = bool(connection.get_autocommit())
+        connection.autocommit(value)
+        return before
 
     def find_obstacle(self, connection: Connection, jobs: Table) -> str | None:
         dialect: Any = connection.dialect
@@ -121,6 +135,13 @@ class MySQLDialect(ServerDialect):
     def restate(self, exc: DBAPIError, message: str) -> Any:
         make: Any = type(exc.orig)
         return make(_code_of(exc), message)
+
+
+def _connect(dialect: object, record: object, args: Any, options: Any) -> Any:
+    # Only there is the driver needed.
+    from apscheduler.jobstores.sqlalchemy.dialects.pymysql import BeginningConnection
+
+    return BeginningConnection(*args, **options)
 
 
 def _code_of(exc: DBAPIError) -> int:

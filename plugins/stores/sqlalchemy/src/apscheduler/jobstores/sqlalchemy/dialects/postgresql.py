@@ -1,18 +1,12 @@
 """PostgreSQL: rows are locked while a claim looks at them."""
 
-import select
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, event
-from sqlalchemy.exc import (
-    DBAPIError,
-    InterfaceError,
-    InvalidatePoolError,
-    OperationalError,
-)
+from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from apscheduler.jobstores.sqlalchemy.dialects.servers import (
     IDLE_SECONDS,
@@ -54,13 +48,11 @@ class PostgreSQLDialect(ServerDialect):
 
     isolates_claims = True
     timed_drivers = frozenset(("psycopg", "psycopg2"))
-
-    def sees_closed_connections(self, url: URL) -> bool:
-        return url.get_driver_name() == "psycopg"
+    watched_driver = "psycopg"
 
     def prepare(self, engine: Engine) -> None:
+        super().prepare(engine)
         if engine.dialect.driver == "psycopg":
-            event.listen(engine, "checkout", _refuse_closed)
             event.listen(engine, "connect", _plan_each_time)
 
         @event.listens_for(engine, "connect")
@@ -70,6 +62,14 @@ class PostgreSQLDialect(ServerDialect):
                     f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
                 )
             connection.commit()
+
+    def commits_each(self, engine: Engine) -> bool:
+        return engine.dialect.driver == "psycopg"
+
+    def set_autocommit(self, connection: Any, value: bool) -> bool:
+        before = bool(connection.autocommit)
+        connection.autocommit = value
+        return before
 
     def find_obstacle(self, connection: Connection, jobs: Table) -> str | None:
         version = connection.dialect.server_version_info or OLDEST
@@ -116,23 +116,6 @@ def _plan_each_time(connection: Any, record: object) -> None:
     """Have no statements prepared: their plans would be those for the tables as they were, which begin empty."""
     if connection.prepare_threshold == PREPARED_AFTER:
         connection.prepare_threshold = None
-
-
-def _refuse_closed(connection: Any, record: object, proxy: object) -> None:
-    """Have the pool replace its connections if the server has closed this one.
-
-    A connection that nobody uses has nothing to say, but that it is closed: asking the server takes longer.
-    """
-    if _is_readable(connection.fileno()):
-        raise InvalidatePoolError("The server has closed the connection")
-
-
-def _is_readable(number: int) -> bool:
-    if hasattr(select, "poll"):  # takes numbers of any size
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([number], [], [], 0)[0])
 
 
 def _state_of(exc: DBAPIError) -> str:

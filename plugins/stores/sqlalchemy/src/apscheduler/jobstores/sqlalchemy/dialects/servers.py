@@ -1,9 +1,11 @@
 """What databases behind a network connection have in common."""
 
+import select
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 from apscheduler.jobstores.sqlalchemy.dialects.base import Dialect
 
@@ -23,10 +25,13 @@ class ServerDialect(Dialect):
     isolation_level = "READ COMMITTED"
     # Drivers that understand ``connect_timeout``.
     timed_drivers: frozenset[str] = frozenset()
+    # The driver with whose connections it can be seen that the server has closed them.
+    watched_driver: str
 
     def options(self, url: URL, options: Mapping[str, Any]) -> dict[str, Any]:
         result = {"isolation_level": self.isolation_level, **options}
-        if not self.sees_closed_connections(url):
+        # Nothing is known of the connections that somebody else makes.
+        if url.get_driver_name() != self.watched_driver or "creator" in options:
             result.setdefault("pool_pre_ping", True)
         if url.get_driver_name() in self.timed_drivers:
             connect_args = dict(result.get("connect_args", {}))
@@ -35,6 +40,24 @@ class ServerDialect(Dialect):
             result["connect_args"] = connect_args
         return result
 
-    def sees_closed_connections(self, url: URL) -> bool:
-        """Return whether connections that the server has closed are found without asking it."""
-        return False
+    def prepare(self, engine: Engine) -> None:
+        if engine.dialect.driver == self.watched_driver:
+            event.listen(engine, "checkout", _refuse_closed)
+
+
+def _refuse_closed(connection: Any, record: object, proxy: object) -> None:
+    """Have the pool replace its connections if the server has closed this one.
+
+    A connection that nobody uses has nothing to say, but that it is closed: asking the server takes longer.
+    """
+    number = connection.fileno() if hasattr(connection, "fileno") else None
+    if number is not None and (number < 0 or _is_readable(number)):
+        raise InvalidatePoolError("The server has closed the connection")
+
+
+def _is_readable(number: int) -> bool:
+    if hasattr(select, "poll"):  # takes numbers of any size
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([number], [], [], 0)[0])

@@ -22,6 +22,8 @@ MAX_NAME_BYTES = 63
 PING_SECONDS = 30.0
 # The pause before a connection that was lost is tried again; it doubles each time.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
+# Who hears only of its own changes listens again after so long: to hear of each of many takes time.
+ECHO_SECONDS = 0.01
 # Whoever ends a subscription waits so long for its thread, which may be connecting.
 END_SECONDS = 1.0
 
@@ -165,6 +167,8 @@ class Listener:
                     connection.execute("SELECT 1")
                 if any(teller != self._channel.writer for teller in tellers):
                     self._call()
+                elif tellers:
+                    self._stopping.wait(ECHO_SECONDS)
                 tellers.clear()
         except Exception as exc:
             if not self._stopping.is_set():

@@ -41,9 +41,20 @@ class ArrayInsert(ArrayWriter):
     def __init__(self, table: Table, names: Sequence[str]):
         super().__init__(table, names, (), None)
 
+    def render(
+        self, connection: Connection, rows: Sequence[Values]
+    ) -> tuple[str, Values]:
+        if len(rows) > 1:
+            return super().render(connection, rows)
+        places = ", ".join(["%s"] * len(self._names))
+        return f"{self._into(self.name_of(connection))} VALUES ({places})", rows[0]
+
     def _write(self, table: str) -> str:
+        return f"{self._into(table)} SELECT * FROM {self._unnest()}"
+
+    def _into(self, table: str) -> str:
         names = ", ".join(f'"{name}"' for name in self._names)
-        return f"INSERT INTO {table} ({names}) SELECT * FROM {self._unnest()}"
+        return f"INSERT INTO {table} ({names})"
 
 
 class ArrayUpdate(ArrayWriter):

@@ -73,19 +73,21 @@ return {pack_up({ids, run_times, lengths}, states)}
 """
 )
 
-# All or none: the number of the first one that is there already, or zero. Of each: identifier, time, length of its state.
+# All or none: the number of the first one that is there already, or zero. Given are their identifiers, run times and
+# the lengths of their states.
 ADD = Script(
     """
 local function work()
-  for index, job in ipairs(given) do
-    if call('HEXISTS', jobs, job[1]) == 1 then return tostring(index) end
+  local ids, run_times, lengths = unpack(given)
+  for index, state in ipairs(read_many('HMGET', jobs, ids)) do
+    if state then return tostring(index) end
   end
   local next_state = cut(blob(1))
   local states, due, paused = batch('HSET', jobs), batch('ZADD', times), batch('ZREM', times)
-  for _, job in ipairs(given) do
-    put(states, job[1], next_state(job[3]))
+  for index, id in ipairs(ids) do
+    put(states, id, next_state(lengths[index]))
     -- A run time that somebody has left behind is not that of this job.
-    if job[2] then put(due, job[2], job[1]) else put(paused, job[1]) end
+    if run_times[index] then put(due, run_times[index], id) else put(paused, id) end
   end
   flush()
   if #due > 0 then tell() end

@@ -116,10 +116,7 @@ class HashJobStore(SerializingJobStore):
         if not ids:
             return
         states = [self._dump(job) for job in jobs]
-        given = [
-            (job.id, _time_of(job), len(state))
-            for job, state in zip(jobs, states, strict=True)
-        ]
+        given = ids, [_time_of(job) for job in jobs], [len(state) for state in states]
         taken = int(self._runner.run(ADD, given, b"".join(states)))
         if taken:
             raise ConflictingIdError(ids[taken - 1])

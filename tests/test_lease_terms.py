@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from apscheduler import housekeeping, leases
-from apscheduler.clock import Clock
 from apscheduler.jobstores.contract import ClaimRequest
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.leases import LeaseKeeper
@@ -183,6 +182,7 @@ def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_a
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    clock: ManualClock,
     seconds: int,
     is_long: bool,
 ) -> None:
@@ -192,12 +192,12 @@ def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_a
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
     scheduler = BackgroundScheduler(
         {"apscheduler.jobstores.default": {"type": "sqlalchemy", "url": url}},
-        clock=Clock(),
+        clock=clock,
     )
     scheduler.start(paused=True)
     driver = scheduler._engine.drivers["default"]
     keeper, store = driver.housekeeper, driver.store
-    now = datetime.now(UTC)
+    now = clock.now()
     store.add_job(make_stored_job("a", now))
     store.claim(
         ClaimRequest(now, 1, lambda job: Plan([now], None), Identity(), lease_until=now)
@@ -205,11 +205,12 @@ def test_leases_that_ended_while_the_store_was_away_can_be_renewed_before_runs_a
 
     keeper.begin()
     stopwatch.seconds += seconds
+    clock.advance(seconds=seconds)
     keeper.begin()
     if is_long:
-        keeper.keep(now + timedelta(seconds=seconds))
+        keeper.keep(clock.now())
         assert [run.state for run in scheduler.get_runs()] == [RunState.RUNNING]
-    keeper.note_answer(now + timedelta(seconds=seconds))
+    keeper.note_answer()
 
     told = "Job store 'default' has answered after 30 seconds" in caplog.text
     assert told == is_long

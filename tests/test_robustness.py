@@ -29,7 +29,8 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.runs import RunFilter, RunState
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import PACE_SECONDS, BaseScheduler
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.schedulers.passes import EARLY_SECONDS, NAP_SECONDS, PACE_SECONDS
 from apscheduler.testing.clock import ManualClock
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -160,6 +161,33 @@ def test_a_fire_time_that_comes_during_a_pass_waits_a_moment_for_others(
 
     assert scheduler.get_job("soon") is not None
     assert 0 < wait_seconds <= PACE_SECONDS
+
+
+def test_after_a_long_sleep_a_pass_is_made_a_moment_before_the_time(make: Any) -> None:
+    clock = ManualClock(T0)
+    scheduler = make(PassScheduler, clock=clock)
+    scheduler.start()
+    later = T0 + timedelta(seconds=2 * NAP_SECONDS)
+    scheduler.add_job(nothing, "date", run_date=later, id="later")
+
+    seconds = scheduler._make_pass()
+    clock.advance(seconds=seconds)
+    rest = scheduler._make_pass()
+
+    assert seconds == pytest.approx(2 * NAP_SECONDS - EARLY_SECONDS, abs=1e-6)
+    assert scheduler.get_job("later") is not None
+    assert rest == pytest.approx(EARLY_SECONDS, abs=1e-6)
+
+
+def test_a_store_that_does_io_is_not_asked_before_the_time(
+    make: Any, tmp_path: Path
+) -> None:
+    store = SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.sqlite'}", shared=False)
+    scheduler = make(PassScheduler, clock=ManualClock(T0), jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job(nothing, "date", run_date=T0 + timedelta(seconds=2))
+
+    assert scheduler._make_pass() == 2
 
 
 def test_what_one_pass_leaves_does_not_wait_for_the_next(make: Any) -> None:

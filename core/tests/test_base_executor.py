@@ -221,7 +221,6 @@ class TestCapacity:
         executor = make_executor()
 
         assert executor.capacity() is None
-        assert executor.wants_more()
 
     def test_slots_that_are_free_when_nothing_was_measured(self) -> None:
         executor = make_executor(slots=3)
@@ -262,7 +261,18 @@ class TestCapacity:
             executor.submit_job(make_job(id=str(number)), [NOON])
 
         assert executor.capacity() == 0
-        assert not executor.wants_more()
+
+    def test_more_short_runs_are_taken_only_when_few_are_left(self) -> None:
+        executor = make_executor(slots=1)
+        executor.submit_job(make_job(), [NOON])
+        executor._run_job_success("job", ended(0.005))  # ten of them in 50 ms
+        capacities = []
+
+        for number in range(4):
+            executor.submit_job(make_job(id=str(number)), [NOON])
+            capacities.append(executor.capacity())
+
+        assert capacities == [9, 8, 7, 0]
 
 
 class TestRunJob:

@@ -23,6 +23,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers import SchedulerAlreadyRunningError, looping
 from apscheduler.schedulers.looping import EventLoop, LoopScheduler, run_on_loop
+from apscheduler.schedulers.passes import EARLY_SECONDS
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 PATIENCE = 20
@@ -220,8 +221,9 @@ def test_long_pause_is_divided_and_a_pass_made_when_its_time_has_come(
         scheduler.now.append(scheduler.now[-1] + timedelta(seconds=pauses[-1]))
         loop.fire()
 
-    assert pauses == [looping.SLICE_SECONDS, looping.SLICE_SECONDS, 2.0]
-    assert scheduler.now[-1] == START + timedelta(seconds=12)
+    whole = looping.SLICE_SECONDS
+    assert pauses == pytest.approx([whole, whole, 2.0 - EARLY_SECONDS])
+    assert scheduler.now[-1] == START + timedelta(seconds=12 - EARLY_SECONDS)
 
 
 def test_timer_that_fires_early_leads_to_no_pass(scheduler: HandScheduler) -> None:
@@ -230,7 +232,8 @@ def test_timer_that_fires_early_leads_to_no_pass(scheduler: HandScheduler) -> No
     loop.fire()
 
     assert len(scheduler.passes) == 1
-    assert [timer.seconds for timer in loop.pending] == [0.5]
+    pauses = [timer.seconds for timer in loop.pending]
+    assert pauses == pytest.approx([0.5 - EARLY_SECONDS])
 
 
 def test_each_pass_replaces_the_timer_of_the_one_before(
@@ -239,7 +242,7 @@ def test_each_pass_replaces_the_timer_of_the_one_before(
     loop = start(scheduler, 1.0, 2.0, None)
     scheduler.wakeup()
     loop.turn()
-    assert [timer.seconds for timer in loop.pending] == [2.0]
+    assert [timer.seconds for timer in loop.pending] == [2.0 - EARLY_SECONDS]
 
     scheduler.wakeup()
     loop.turn()
@@ -481,7 +484,8 @@ def test_timer_is_stopped_although_the_scheduler_has_been_started_again(
     scheduler.loop.turn()
 
     assert first.pending == []
-    assert [timer.seconds for timer in scheduler.loop.pending] == [4.0]
+    pauses = [timer.seconds for timer in scheduler.loop.pending]
+    assert pauses == [4.0 - EARLY_SECONDS]
 
 
 def test_start_that_fails_gives_the_loop_back(

@@ -48,7 +48,7 @@ class CompletionBuffer:
         self._thread: threading.Thread | None = None
         _buffers.add(self)
 
-    def add(self, completion: Completion, urgent: bool) -> None:
+    def add(self, completion: Completion, urgent: bool = False) -> None:
         """Take an outcome.
 
         :param urgent: write it at once, because the job fires again soon

@@ -91,7 +91,7 @@ class StoreDriver:
     def _compare_clocks(self) -> bool:
         """Have the scheduler live by the time of the server, unless it was given a clock; return whether it looked."""
         clock = self.scheduler._clock
-        if not isinstance(clock, ServerClock):
+        if not (self.store.performs_io and isinstance(clock, ServerClock)):
             return False
         return clock.follow(self.store, self.alias, self.scheduler._logger)
 
@@ -189,7 +189,7 @@ class StoreDriver:
                 )
             self._retry_store_at = now + pause
             return self._retry_store_at, events
-        self.housekeeper.note_answer(scheduler._clock.now())
+        self.housekeeper.note_answer()
         if self._retry_store_at is not None:
             self._retry_store_at = None
             scheduler._logger.info("Job store %r answers again", self.alias)
@@ -224,8 +224,6 @@ class StoreDriver:
         try:
             batch, has_ended = self._claim(now, limit)
             self._dispatch(batch.claims, events)
-            if any(claim.skipped for claim in batch.claims):
-                self.housekeeper.look_soon(now)
         finally:
             self._is_dispatching = False
         return batch, (
@@ -254,7 +252,7 @@ class StoreDriver:
                 raise
             finally:
                 self.thread_in_store = None
-            self.housekeeper.note_answer(self.scheduler._clock.now())
+            self.housekeeper.note_answer()
             # In this order: an outcome from here on wakes the loop, and one from before is still there to be seen.
             self._has_waiting = batch.waiting
             has_ended = batch.waiting and self.completions.has_pending
@@ -278,9 +276,11 @@ class StoreDriver:
     def _earliest(
         self, next_run_time: datetime | None, now: datetime
     ) -> datetime | None:
-        times = [next_run_time, self._poll_time(now)]
-        times += self.selection.retry_times(now)
-        return min((time for time in times if time is not None), default=None)
+        times = self.selection.retry_times(now)
+        for time in (next_run_time, self._poll_time(now)):
+            if time is not None:
+                times.append(time)
+        return min(times, default=None)
 
     def _poll_time(self, now: datetime) -> datetime | None:
         """When to look for what other processes have put into the store; not all at the same moment."""
@@ -299,21 +299,22 @@ class StoreDriver:
         node, offset = self.engine.identity.node.id, self.scheduler._clock.offset()
         # Asked again before each start: runs wait for a thread, or for each other, while the process is frozen.
         is_leased = partial(self.lease.is_good, self._term) if self.lease else None
+        # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
+        may_hand_back = self.store.keeps_runs
         for claim in claims:
             outcomes.announce(self.alias, claim, events)
             if not claim.run_times:
+                if claim.skipped:
+                    self.housekeeper.look_soon()
                 continue
-            if self._is_closing_down() or (is_leased and not is_leased()):
+            is_closing_down = self.engine.stopping or self.is_removed
+            if (is_closing_down and may_hand_back) or (is_leased and not is_leased()):
                 refused.append(claim)
                 continue
             self.runs.expect(claim, node, offset, is_leased)
             outcomes.submit(self.alias, claim, events)
         if refused:
             self.store.hand_back(refused)
-
-    def _is_closing_down(self) -> bool:
-        # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
-        return (self.engine.stopping or self.is_removed) and self.store.keeps_runs
 
     # Completion
 

@@ -145,7 +145,9 @@ class Engine:
                 events.extend(driver_events)
         for event in events:
             self.scheduler._dispatch_event(event)
-        if self._can_go_on():  # a slot became free before anybody knew that it mattered
+        if (
+            self.starved and self._can_go_on()
+        ):  # a slot became free before anybody knew that it mattered
             return now
         # As instants: of two times in one zone, Python compares the wall clocks.
         return min(filter(None, wakeups), key=datetime.timestamp, default=None)
@@ -168,7 +170,7 @@ class Engine:
         else:
             for ended in list(self._waiting):
                 ended.set()
-        if self._can_go_on():
+        if self.starved and self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
 
@@ -197,11 +199,9 @@ class Engine:
 
     def _can_go_on(self) -> bool:
         """Whether an executor that was too busy can be handed more."""
-        if not self.starved:
-            return False
         executors = self.scheduler._executors
         return any(
-            executors[alias].wants_more()
+            executors[alias].capacity() != 0
             for alias in list(self.starved)
             if alias in executors
         )

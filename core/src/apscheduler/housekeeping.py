@@ -66,11 +66,11 @@ class Housekeeper:
         if self._waiting_since is None:
             self._waiting_since = monotonic()
 
-    def note_answer(self, now: datetime) -> None:
+    def note_answer(self) -> None:
         """Take note that the store has answered."""
         since = self._waiting_since
         if since is not None and self._is_cut_off():
-            self._patient_until = now + PATIENCE
+            self._patient_until = self._scheduler._clock.now() + PATIENCE
             if not self._driver.is_failing:  # of failures it has been told
                 self._scheduler._logger.warning(
                     "Job store %r has answered after %.0f seconds; runs that were due meanwhile are late",
@@ -84,32 +84,37 @@ class Housekeeper:
         since = self._waiting_since
         return since is not None and monotonic() - since > LONG_OUTAGE
 
-    def look_soon(self, now: datetime) -> None:
+    def look_soon(self) -> None:
         """Look for dead nodes soon: a run that is in the way may be one of theirs."""
-        self._next_search = min(self._next_search, now + LOOK_AGAIN)
+        soon = self._scheduler._clock.now() + LOOK_AGAIN
+        self._next_search = min(self._next_search, soon)
 
     def keep(self, now: datetime) -> None:
         """Do what is due."""
-        driver, store = self._driver, self._driver.store
         if self._is_unsure:
             self._recover_claims(now)
             self._is_unsure = False
             self._unsure_jobs = {}
+        if self._driver.lease is not None:
+            self._look_for_the_dead(now)
         # A time that is too far ahead is from before the clock was set back.
+        if not now < self._next_prune <= now + 2 * PRUNE:
+            self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
+            store = self._driver.store
+            if store.prune_runs(store.max_history_age, store.history_runs, now):
+                self._next_prune = now + PRUNE / 10  # there may be more
+
+    def _look_for_the_dead(self, now: datetime) -> None:
+        """Take over from nodes that have died, if it is time to look for such."""
         soon = now + 2 * LOOK_FOR_THE_DEAD
         if self._has_jumped(now):
             self._patient_until = now + PATIENCE
         is_patient = now < self._patient_until <= soon or self._is_cut_off()
-        if driver.lease is not None and not (
-            is_patient or now < self._next_search <= soon
-        ):
-            self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
-            taken = store.take_over(driver.engine.identity.node, now)
-            self._report_lost(taken, DIED)
-        if not now < self._next_prune <= now + 2 * PRUNE:
-            self._next_prune = now + PRUNE * random.uniform(0.8, 1.2)
-            if store.prune_runs(store.max_history_age, store.history_runs, now):
-                self._next_prune = now + PRUNE / 10  # there may be more
+        if is_patient or now < self._next_search <= soon:
+            return
+        self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)
+        node = self._driver.engine.identity.node
+        self._report_lost(self._driver.store.take_over(node, now), DIED)
 
     def _has_jumped(self, now: datetime) -> bool:
         """Return whether the clock was set forward, or the machine slept, since this was asked last.
@@ -135,7 +140,7 @@ class Housekeeper:
             job = self._find_claimed(run.job_id)
             if job is None:
                 run.state, run.finished_at = RunState.LOST, now
-                driver.runs.record(
+                driver.completions.add(
                     Completion(run.id, run.job_id, node, run.attempt, run.state, now)
                 )
                 self._report_lost([run], NOT_STARTED)

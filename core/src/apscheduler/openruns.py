@@ -168,7 +168,7 @@ class OpenRuns:
                 keeps_history(claim.job, self._store.history_runs != 0),
             )
             again = claim.plan.next_run_time
-            self.record(
+            self.completions.add(
                 completion,
                 again is not None and type(claim.job) is Job and again < now + URGENT,
             )
@@ -190,7 +190,7 @@ class OpenRuns:
         for run_id in run_times.run_ids:
             claim = self._claims.get(run_id)
             if claim is not None:
-                self.record(
+                self.completions.add(
                     Completion(
                         run_id,
                         claim.job.id,
@@ -203,15 +203,6 @@ class OpenRuns:
                     )
                 )
                 self._claims.pop(run_id, None)
-
-    def record(self, completion: Completion, urgent: bool = False) -> None:
-        """Have an outcome written."""
-        try:
-            self.completions.add(completion, urgent)
-        except Exception:
-            self._scheduler._logger.exception(
-                "Error recording the outcome of a run of job %r", completion.job_id
-            )
 
     def settle_accounts(self) -> None:
         """Write what has ended, and hand back what did not begin.

@@ -65,8 +65,7 @@ class Selection:
         """Note how many runs each executor would start, and return how many that is in all, or a batch."""
         self._capacities = {}
         for alias, executor in list(self._scheduler._executors.items()):
-            # One that still has enough is left alone: a few jobs at a time would cost as much as many.
-            capacity: Any = executor.capacity() if executor.wants_more() else 0
+            capacity: Any = executor.capacity()
             self._capacities[alias] = (
                 capacity if isinstance(capacity, int) else BATCH_SIZE
             )

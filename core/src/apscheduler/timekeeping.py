@@ -49,18 +49,19 @@ class ServerClock(CallableClock):
         self._silent: WeakSet[NativeJobStore] = WeakSet()
 
     def now(self) -> datetime:
-        return self._correct(super().now())
+        last, system = self._comparison, self._read().astimezone(UTC)
+        return system if last is None else self._correct(system, last)
 
     def offset(self) -> timedelta:
-        # From one look at the system's clock: time that passes between two would be part of it.
-        system = super().now()
-        return self._correct(system) - system
-
-    def _correct(self, system: datetime) -> datetime:
-        """Return the time, given that of the system."""
         last = self._comparison
         if last is None:
-            return system
+            return NO_OFFSET
+        # From one look at the system's clock: time that passes between two would be part of it.
+        system = super().now()
+        return self._correct(system, last) - system
+
+    def _correct(self, system: datetime, last: _Comparison) -> datetime:
+        """Return the time, given that of the system."""
         if self._is_as_before(system, last):
             return system + last.correction
         # The system's clock was set. What the server's shows now is known nevertheless.

@@ -4,9 +4,9 @@ import logging
 import traceback
 from abc import ABCMeta, abstractmethod
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from time import perf_counter
 from traceback import format_tb
@@ -14,7 +14,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.callables import is_awaitable
-from apscheduler.clock import NO_OFFSET
 from apscheduler.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 # An executor with short runs is handed as many as it starts within this time, so that it never waits for the loop.
 LOOKAHEAD_SECONDS = 0.05
 MAX_LOOKAHEAD = 500
+
+# What is known of run times that do not carry the identity of their runs.
+UNKNOWN = RunTimes()
 
 # Looking a logger up takes a lock that all threads share.
 _get_logger = cache(logging.getLogger)
@@ -76,24 +78,19 @@ class BaseExecutor(metaclass=ABCMeta):
     def capacity(self) -> int | None:
         """Return how many more runs would start soon: free slots, more when measured runs are short.
 
-        None means that any number is accepted and waits in this executor.
+        Of one that still has enough that is none: a few runs at a time would cost as much as many. None means that any
+        number is accepted and waits in this executor.
         """
-        if self.slots is None:
+        slots, outstanding = self.slots, self._outstanding
+        if slots is None:
             return None
-        wanted = self.slots
+        wanted = slots
         if self._mean_duration is not None:
-            quick = self.slots * LOOKAHEAD_SECONDS / (self._mean_duration or 1e-6)
+            quick = slots * LOOKAHEAD_SECONDS / (self._mean_duration or 1e-6)
             wanted = max(wanted, min(MAX_LOOKAHEAD, int(quick)))
-        return max(0, wanted - self._outstanding)
-
-    def wants_more(self) -> bool:
-        """Return whether an executor that was full has run low enough to be handed more."""
-        if self.slots is None:
-            return True
-        capacity = self.capacity() or 0
-        return capacity > 0 and (
-            self._outstanding < self.slots or 2 * self._outstanding < capacity
-        )
+        if outstanding < slots or 3 * outstanding < wanted:
+            return wanted - outstanding
+        return 0
 
     def submit_job(self, job: "Job", run_times: Sequence[datetime]) -> None:
         """Have the job run for these run times, one after the other, as one instance.
@@ -232,7 +229,7 @@ def make_events(
 class _RunInProgress(CurrentRun):
     """One run of a batch: makes its event and logs it. While it goes on it is the current one."""
 
-    __slots__ = ("_clock", "_logs", "_token", "logger", "offset")
+    __slots__ = ("_clock", "_identity", "_logger", "_logs", "_token")
 
     def __init__(
         self,
@@ -246,53 +243,57 @@ class _RunInProgress(CurrentRun):
         self.jobstore = jobstore_alias
         self.run_times = run_times
         self.index = index
-        self.logger = logger
+        self._identity = run_times if isinstance(run_times, RunTimes) else UNKNOWN
+        self._logger = logger
         self._logs = logger.isEnabledFor(logging.INFO)
-        self.offset: timedelta = getattr(run_times, "clock_offset", NO_OFFSET)
 
-    def find_obstacle(self) -> JobExecutionEvent | None:
-        """Return what to report instead if the run must not start, or is too late to."""
-        run_times = self.run_times
-        may_start = getattr(run_times, "may_start", None)
-        if may_start is not None and not may_start():
-            self.logger.warning(
-                "A run of job %s is not started: this scheduler was out of action for so long that others may "
-                "have taken it over",
-                self.job,
-            )
-            return self._make_event(EVENT_JOB_LOST)
-        grace_seconds = self.job.misfire_grace_time
-        if grace_seconds is None or getattr(run_times, "is_ready", False):
-            return None
-        now = datetime.now(timezone.utc) + self.offset  # noqa: UP017  # the name that tests patch
-        late = now - run_times[self.index]
-        if late <= timedelta(seconds=grace_seconds):
-            return None
-        self.logger.warning('Run time of job "%s" was missed by %s', self.job, late)
-        return self._make_event(EVENT_JOB_MISSED)
-
-    def begin(self) -> None:
-        """Announce the run and make it the current one."""
+    def begin(self, events: list[JobExecutionEvent]) -> bool:
+        """Announce the run and make it the current one, unless it must not start: that is reported then."""
+        now = datetime.now(timezone.utc) + self._identity.clock_offset  # noqa: UP017  # the name that tests patch
+        obstacle = self._find_obstacle(now)
+        if obstacle is not None:
+            events.append(self._make_event(obstacle))
+            return False
         if self._logs:
-            self.logger.info(
+            self._logger.info(
                 'Running job "%s" (scheduled at %s)',
                 self.job,
                 self.run_times[self.index],
             )
-        self.started_at = datetime.now(UTC) + self.offset
+        self.started_at = now
         self._token = running.set(self)
         self._clock = perf_counter()
+        return True
+
+    def _find_obstacle(self, now: datetime) -> int | None:
+        """Return what to report instead if the run must not start, or is too late to."""
+        identity = self._identity
+        if identity.may_start is not None and not identity.may_start():
+            self._logger.warning(
+                "A run of job %s is not started: this scheduler was out of action for so long that others may "
+                "have taken it over",
+                self.job,
+            )
+            return EVENT_JOB_LOST
+        grace_seconds = self.job.misfire_grace_time
+        if grace_seconds is None or identity.is_ready:
+            return None
+        late = now - self.run_times[self.index]
+        if late <= timedelta(seconds=grace_seconds):
+            return None
+        self._logger.warning('Run time of job "%s" was missed by %s', self.job, late)
+        return EVENT_JOB_MISSED
 
     def succeeded(self, retval: Any) -> JobExecutionEvent:
         event = self._end(EVENT_JOB_EXECUTED, retval)
         if self._logs:
-            self.logger.info('Job "%s" executed successfully', self.job)
+            self._logger.info('Job "%s" executed successfully', self.job)
         return event
 
     def failed(self, exc: BaseException) -> JobExecutionEvent:
         event = self._end(EVENT_JOB_ERROR, None, exc)
         event.traceback = "".join(format_tb(exc.__traceback__))
-        self.logger.error('Job "%s" raised an exception', self.job, exc_info=exc)
+        self._logger.error('Job "%s" raised an exception', self.job, exc_info=exc)
         # Frames keep every local of the job alive for as long as somebody keeps the exception.
         traceback.clear_frames(exc.__traceback__)
         return event
@@ -335,25 +336,6 @@ class UnawaitedJobError(TypeError):
         return type(self), (self.job_name,)
 
 
-def _begin_runs(
-    job: "Job",
-    jobstore_alias: str,
-    run_times: list[datetime],
-    logger_name: str,
-    events: list[JobExecutionEvent],
-) -> Iterator[_RunInProgress]:
-    """Begin one run after the other and give it, except for those that must not start: they are reported."""
-    logger = _get_logger(logger_name)
-    for index in range(len(run_times)):
-        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
-        obstacle = run.find_obstacle()
-        if obstacle is None:
-            run.begin()
-            yield run
-        else:
-            events.append(obstacle)
-
-
 def run_job(
     job: "Job",
     jobstore_alias: str,
@@ -373,7 +355,11 @@ def run_job(
     """
     events = [] if events is None else events
     is_wrapped = get_hooks().has("apscheduler_wrap_call")
-    for run in _begin_runs(job, jobstore_alias, run_times, logger_name, events):
+    logger = _get_logger(logger_name)
+    for index in range(len(run_times)):
+        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
+        if not run.begin(events):
+            continue
         try:
             if is_wrapped:
                 with _wrapped():
@@ -417,7 +403,11 @@ async def run_coroutine_job(
     """
     events = [] if events is None else events
     is_wrapped = get_hooks().has("apscheduler_wrap_call")
-    for run in _begin_runs(job, jobstore_alias, run_times, logger_name, events):
+    logger = _get_logger(logger_name)
+    for index in range(len(run_times)):
+        run = _RunInProgress(job, jobstore_alias, run_times, index, logger)
+        if not run.begin(events):
+            continue
         try:
             if is_wrapped:
                 retval = await _await_wrapped(job)

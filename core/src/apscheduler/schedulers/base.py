@@ -7,8 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
-from threading import TIMEOUT_MAX, Event, RLock, get_ident
-from time import monotonic
+from threading import Event, RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakSet
 
@@ -31,10 +30,7 @@ from apscheduler.events import (
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
     EVENT_JOB_SUBMITTED,
-    EVENT_JOB_UNAVAILABLE,
     EVENT_JOBSTORE_ADDED,
-    EVENT_JOBSTORE_FAILED,
-    EVENT_JOBSTORE_RECOVERED,
     EVENT_JOBSTORE_REMOVED,
     EVENT_SCHEDULER_PAUSED,
     EVENT_SCHEDULER_RESUMED,
@@ -43,10 +39,7 @@ from apscheduler.events import (
     EVENT_SCHEDULER_STARTED,
     JobEvent,
     JobExecutionEvent,
-    JobRangeEvent,
-    JobstoreFailureEvent,
     JobSubmissionEvent,
-    JobUnavailableEvent,
     SchedulerEvent,
 )
 from apscheduler.executors.base import BaseExecutor, MaxInstancesReachedError
@@ -66,7 +59,8 @@ from apscheduler.schedulers.components import (
     STATE_RUNNING,
     STATE_STOPPED,
 )
-from apscheduler.schedulers.runs import RunMethods
+from apscheduler.schedulers.listeners import EventSource
+from apscheduler.schedulers.passes import PassMethods
 from apscheduler.settings import (
     KNOWN_KEYS,
     PREFIX,
@@ -124,28 +118,8 @@ __all__ = (
     "SchedulerNotRunningError",
 )
 
-# Where one fire time follows the other, passes begin so far apart: a pass with a few jobs costs little more than with one.
-PACE_SECONDS = 0.005
 
-OUTCOMES = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_LOST
-
-# Which hook is called with an event besides those of runs.
-EVENT_HOOKS = {
-    EVENT_ALL_JOBS_REMOVED: "apscheduler_all_jobs_removed",
-    EVENT_JOB_ADDED: "apscheduler_job_added",
-    EVENT_JOB_MODIFIED: "apscheduler_job_modified",
-    EVENT_JOB_REMOVED: "apscheduler_job_removed",
-    EVENT_JOB_UNAVAILABLE: "apscheduler_job_unavailable",
-    EVENT_JOBSTORE_FAILED: "apscheduler_jobstore_failed",
-    EVENT_JOBSTORE_RECOVERED: "apscheduler_jobstore_recovered",
-    EVENT_SCHEDULER_PAUSED: "apscheduler_scheduler_paused",
-    EVENT_SCHEDULER_RESUMED: "apscheduler_scheduler_resumed",
-    EVENT_SCHEDULER_SHUTDOWN: "apscheduler_scheduler_shutdown",
-    EVENT_SCHEDULER_STARTED: "apscheduler_scheduler_started",
-}
-
-
-class BaseScheduler(RunMethods):
+class BaseScheduler(PassMethods):
     """Base of all schedulers: keeps stores, executors and jobs together and makes passes when its loop says so.
 
     :param gconfig: configuration whose keys begin with ``apscheduler.``, flat or nested
@@ -172,7 +146,6 @@ class BaseScheduler(RunMethods):
         self._logger = getLogger("apscheduler.scheduler")
         self._clock = self._default_clock = ServerClock(lambda: datetime.now(UTC))
         self._declarations: Declarations | None = None
-        self._hears_all = True
         # Events that listeners have not been told of completely.
         self._being_told: list[SchedulerEvent] = []
         # Whether a start or a shutdown is under way; like changes of the state protected by this lock.
@@ -320,7 +293,7 @@ class BaseScheduler(RunMethods):
             self._declarations.prepare(self)
         self._engine.start()
         dispatch = getattr(self._dispatch_event, "__func__", None)
-        self._hears_all = dispatch is not BaseScheduler._dispatch_event
+        self._hears_all = dispatch is not EventSource._dispatch_event
         undo: list[Callable[[], object]] = []
         try:
             with self._executors_lock:
@@ -455,81 +428,6 @@ class BaseScheduler(RunMethods):
                 "with the --enable-threads option for the scheduler to work."
             )
 
-    # Listeners
-
-    def add_listener(
-        self, callback: Callable[[Any], object], mask: int = EVENT_ALL
-    ) -> None:
-        """Have ``callback`` called with every event whose code is in ``mask``.
-
-        Listeners run in the thread where something happens, and should be quick.
-
-        :param mask: event codes, combined with ``|``
-        """
-        with self._listeners_lock:
-            self._listeners.append((callback, mask))
-
-    def remove_listener(self, callback: Callable[[Any], object]) -> None:
-        """Stop calling ``callback``; nothing happens if it is not registered."""
-        with self._listeners_lock:
-            self._listeners = [
-                entry for entry in self._listeners if entry[0] != callback
-            ]
-
-    def _dispatch_event(self, event: SchedulerEvent) -> None:
-        """Tell the engine, hooks and listeners; whatever a listener raises is logged."""
-        if not self._listeners:
-            self._take_note(event)
-            return
-        # First, so that an outcome is either still awaited or still being told of.
-        self._being_told.append(event)
-        try:
-            self._take_note(event)
-            self._notify_listeners(event)
-        finally:
-            self._being_told.remove(event)
-
-    def _take_note(self, event: SchedulerEvent) -> None:
-        code = event.code
-        if code & OUTCOMES and isinstance(event, JobExecutionEvent):
-            if type(event) is not JobRangeEvent:
-                self._engine.note_outcome(event)
-        elif code in EVENT_HOOKS:
-            self._notify_hooks(event)
-
-    def _notify_listeners(self, event: SchedulerEvent) -> None:
-        with self._listeners_lock:
-            listeners = tuple(self._listeners)
-        for callback, mask in listeners:
-            if event.code & mask:
-                try:
-                    callback(event)
-                except BaseException:
-                    self._logger.exception("Error notifying listener")
-
-    @property
-    def _is_telling(self) -> bool:
-        """Whether listeners are still being told of something."""
-        return bool(self._being_told)
-
-    def _is_heard(self, code: int) -> bool:
-        # Subclasses that look at every event in _dispatch_event hear all of them.
-        if self._listeners or self._hears_all:
-            return True
-        name = EVENT_HOOKS.get(code)
-        return name is not None and get_hooks().has(name)
-
-    def _notify_hooks(self, event: SchedulerEvent) -> None:
-        name, hooks = EVENT_HOOKS[event.code], get_hooks()
-        if not hooks.has(name):
-            return
-        arguments: dict[str, Any] = {"scheduler": self, "jobstore": event.alias}
-        if isinstance(event, JobEvent):
-            arguments |= {"job_id": event.job_id, "jobstore": event.jobstore}
-        if isinstance(event, (JobUnavailableEvent, JobstoreFailureEvent)):
-            arguments["exception"] = event.exception
-        hooks.notify(name, **arguments)
-
     # Forked processes
 
     def _leave_to_parent(self) -> None:
@@ -541,53 +439,6 @@ class BaseScheduler(RunMethods):
         self._being_told.clear()
         self._engine.leave_to_parent()
         self._is_client = self.running
-
-    # The loop
-
-    def _now(self) -> datetime:
-        return self._clock.now().astimezone(self.timezone)
-
-    def _process_jobs(self) -> float | None:
-        """Make one pass over all stores.
-
-        :return: seconds until the next one is due; None: not before the next wakeup
-        """
-        if self.state == STATE_PAUSED:
-            self._logger.debug("Scheduler is paused -- not processing jobs")
-            return None
-        self._logger.debug("Looking for jobs to run")
-        with (
-            self._jobstores_lock
-        ):  # a store that is just being removed must not come back
-            for alias, jobstore in self._jobstores.items():
-                self._engine.add(alias, jobstore)
-        started, now = monotonic(), self._clock.now()
-        try:
-            wakeup = self._engine.process(now)
-        except Exception:  # not a store, nor a job: still no reason to stop
-            self._logger.exception("Error processing jobs")
-            return self.jobstore_retry_interval
-        if self.state == STATE_PAUSED:
-            self._logger.debug("Scheduler is paused; waiting until resume() is called")
-            return None
-        if wakeup is None:
-            self._logger.debug("No jobs; waiting until a job is added")
-            return None
-        # As instants: within one zone Python subtracts wall clocks.
-        seconds = wakeup.timestamp() - self._clock.now().timestamp()
-        if wakeup > now:  # not what this pass has left, which is due
-            seconds = max(seconds, PACE_SECONDS - (monotonic() - started))
-        wait_seconds = min(max(seconds, 0), TIMEOUT_MAX)
-        self._logger.debug(
-            "Next wakeup is due at %s (in %f seconds)",
-            wakeup.astimezone(self.timezone),
-            wait_seconds,
-        )
-        return wait_seconds
-
-    def _run_aside(self, func: Callable[[], None]) -> None:
-        """Do something that may take a while; a scheduler on an event loop does it beside the loop."""
-        func()
 
 
 _schedulers: "WeakSet[BaseScheduler]" = WeakSet()

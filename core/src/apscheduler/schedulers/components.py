@@ -1,15 +1,13 @@
 """The executors, stores and triggers of a scheduler: made from names, added, looked up, removed."""
 
-import logging
 import time
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Literal
 
 from apscheduler.clock import Clock
 from apscheduler.drivers import StoreDriver
-from apscheduler.engine import Engine
 from apscheduler.events import (
     EVENT_EXECUTOR_ADDED,
     EVENT_EXECUTOR_REMOVED,
@@ -27,6 +25,7 @@ from apscheduler.plugins import (
     PluginNotFoundError,
     load_component,
 )
+from apscheduler.schedulers.listeners import EventSource
 from apscheduler.threads import Threads
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import maybe_ref
@@ -50,7 +49,7 @@ BASE_CLASSES: dict[str, type] = {
 }
 
 
-class ComponentRegistry(metaclass=ABCMeta):
+class ComponentRegistry(EventSource):
     """What a scheduler knows of its components. The part of :class:`BaseScheduler` below jobs and life cycle."""
 
     # Name → what loads the class, and name → class: shared by all schedulers, replaceable on each.
@@ -69,8 +68,6 @@ class ComponentRegistry(metaclass=ABCMeta):
     timezone: tzinfo
     jobstore_retry_interval: float
     start_retry: float
-    _logger: logging.Logger
-    _engine: Engine
     _clock: Clock
     _executors: dict[str, BaseExecutor]
     _jobstores: dict[str, BaseJobStore]
@@ -90,14 +87,6 @@ class ComponentRegistry(metaclass=ABCMeta):
     @abstractmethod
     def wakeup(self) -> None:
         """Have the loop make a pass as soon as it can; callable from any thread, and without effect when stopped."""
-
-    @abstractmethod
-    def _dispatch_event(self, event: SchedulerEvent) -> None:
-        """Tell listeners."""
-
-    @abstractmethod
-    def _is_heard(self, code: int) -> bool:
-        """Return whether anybody wants events with this code, so that others need not be made."""
 
     @abstractmethod
     def _create_event(self) -> Any:

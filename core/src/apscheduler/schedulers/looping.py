@@ -197,24 +197,11 @@ class LoopScheduler(BaseScheduler):
             life.is_passing = life.is_passing_on_loop = False
         self._end_pass(life, wait_seconds)
 
-    def _make_pass(self) -> float | None:
-        try:
-            return self._process_jobs()
-        except Exception:  # a subclass may do more than we know: no reason to stop
-            self._logger.exception("Error processing jobs")
-            return self.jobstore_retry_interval
-
     def _end_pass(self, life: Life, wait_seconds: float | None) -> None:
         """Go on after a pass."""
         life.is_passing = False
         self._start_timer(life, 0 if life.passes_again else wait_seconds)
         life.passes_again = False
-
-    def _performs_io(self) -> bool:
-        for alias, jobstore in list(self._jobstores.items()):
-            if self._engine.add(alias, jobstore).store.performs_io:
-                return True
-        return False
 
     def _start_timer(self, life: Life, wait_seconds: float | None) -> None:
         """Have a pass made in so many seconds by the clock of this scheduler; None: not before a wakeup."""

@@ -86,13 +86,6 @@ class BlockingScheduler(BaseScheduler):
         if wait is not None:
             self._finish_shutdown(wait)
 
-    def _make_pass(self) -> float | None:
-        try:
-            return self._process_jobs()
-        except Exception:  # a subclass may do more than we know: no reason to stop
-            self._logger.exception("Error processing jobs")
-            return self.jobstore_retry_interval
-
     def _wait(self, event: Any, seconds: float | None) -> None:
         """Sleep until woken, or until the time has come by the clock of this scheduler."""
         if seconds is None:

@@ -147,12 +147,6 @@ class GeventScheduler(BlockingScheduler):
         # Green ones do not hold up the hub, nor do real ones for which another real one waits.
         return self._worker is not None or _has_green_threads()
 
-    def _performs_io(self) -> bool:
-        for alias, jobstore in list(self._jobstores.items()):
-            if self._engine.add(alias, jobstore).store.performs_io:
-                return True
-        return False
-
     def _run_aside(self, func: Callable[[], None]) -> None:
         if self._worker is not None and self._is_on_hub():
             PassThread(target=func, name="APScheduler closing", daemon=False).start()

@@ -75,29 +75,27 @@ class BatchExecutor(BaseExecutor):
         self._is_shut_down = False
 
     def _ended(self, batch: Batch) -> None:
-        self._finish(batch, lambda: self._run_job_success(batch.job.id, batch.events))
+        self._finish(batch, self._run_job_success, batch.job.id, batch.events)
 
     def _failed(self, batch: Batch, exc: BaseException) -> None:
-        job, run_times = batch.job, batch.run_times
-        frames = exc.__traceback__
+        job, frames = batch.job, exc.__traceback__
         self._finish(
-            batch, lambda: self._run_job_error(job.id, exc, frames, job, run_times)
+            *(batch, self._run_job_error, job.id, exc, frames, job, batch.run_times)
         )
 
     def _cancelled(self, batch: Batch) -> None:
         """Report a batch that ended with a cancellation: as lost, or as failed if nobody had cancelled it."""
+        self._finish(batch, self._report_cancelled, batch)
 
-        def report() -> None:
-            if batch.events and not batch.was_cancelled:
-                last = batch.events[-1]
-                last.code = EVENT_JOB_ERROR
-                last.traceback = ""
-                self._logger.error(
-                    'Job "%s" raised an exception', batch.job, exc_info=last.exception
-                )
-            self._run_job_lost(batch.job, batch.run_times, batch.events)
-
-        self._finish(batch, report)
+    def _report_cancelled(self, batch: Batch) -> None:
+        if batch.events and not batch.was_cancelled:
+            last = batch.events[-1]
+            last.code = EVENT_JOB_ERROR
+            last.traceback = ""
+            self._logger.error(
+                'Job "%s" raised an exception', batch.job, exc_info=last.exception
+            )
+        self._run_job_lost(batch.job, batch.run_times, batch.events)
 
     def _note_abandoned(self, batch: Batch) -> None:
         """Tell which run a coroutine was at that will never go on: nobody may think that it was not started."""
@@ -109,12 +107,12 @@ class BatchExecutor(BaseExecutor):
         event.started_at = batch.began_at + offset
         batch.events.append(event)
 
-    def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
+    def _finish(self, batch: Batch, report: Callable[..., None], *args: Any) -> None:
         """Report the batch, unless somebody else has."""
         if not self._take(batch):
             return
         try:
-            report()
+            report(*args)
         finally:
             with self._lock:
                 batch.is_reported = True

@@ -85,8 +85,8 @@ class TwistedExecutor(LoopExecutor):
                     pass
             self._triggers = []
 
-    def _finish(self, batch: Batch, report: Callable[[], None]) -> None:
-        super()._finish(batch, report)
+    def _finish(self, batch: Batch, report: Callable[..., None], *args: Any) -> None:
+        super()._finish(batch, report, *args)
         if self._is_shut_down:
             self._forget_reactor()
 

@@ -31,6 +31,7 @@ from apscheduler.testing.jobstores.requests import (
     claimed_ids,
     completions,
     ready_run,
+    run_once,
 )
 from apscheduler.testing.servers import Server
 
@@ -455,7 +456,11 @@ def test_texts_that_databases_refuse_are_spelled_out(
 
 
 @pytest.mark.parametrize(
-    "job_id", ["ünï\U0001f600", "a'b\"c\\d,{e}", "%s%(x)s", "NULL"]
+    "job_id",
+    [
+        *("ünï\U0001f600", "a'b\"c\\d,{e}", "%s%(x)s", "NULL"),
+        *("it's", "ends with\\", "100%", "two\nlines"),
+    ],
 )
 def test_identifiers_may_have_all_kinds_of_characters(
     url: str, opened: list[SQLAlchemyJobStore], job_id: str
@@ -475,7 +480,9 @@ def test_identifiers_may_have_all_kinds_of_characters(
     )
     found_job = store.lookup_job(job_id)
     assert found_job is not None and found_job.id == job_id
-    store.remove_job(job_id)
+    last = claim(store, me, T0 + timedelta(hours=1), run_once)
+    assert sorted(claimed_ids(last)) == sorted([job_id, "other"])
+    assert store.lookup_job(job_id) is None
 
 
 def test_identifiers_that_differ_in_case_are_different(

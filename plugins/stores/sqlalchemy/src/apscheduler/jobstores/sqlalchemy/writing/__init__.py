@@ -19,6 +19,7 @@ from apscheduler.jobstores.sqlalchemy.statements import Statement, Values
 from apscheduler.jobstores.sqlalchemy.writing.mysql import (
     InsertedUpdate,
     ListedDelete,
+    RowInsert,
 )
 from apscheduler.jobstores.sqlalchemy.writing.postgresql import (
     ArrayDelete,
@@ -41,6 +42,8 @@ def inserting(flavour: Flavour, table: Table, names: Sequence[str]) -> Writer:
     """Return what adds rows to a table."""
     if flavour.takes_arrays:
         return ArrayInsert(table, names)
+    if flavour.is_mysql:
+        return RowInsert(table, names)
     return _EachRow(Statement(insert(table), names))
 
 

@@ -1,19 +1,50 @@
 """Many rows in few statements on MySQL and MariaDB."""
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, Float, Integer, LargeBinary, Table
+from sqlalchemy import Column, Connection, Double, Float, Integer, Table
 
 from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.writing.raw import RawWriter, quote
+
+# Servers limit the length of a statement; drivers divide the rows of a longer one.
+MAX_LENGTH = 1_000_000
+# What servers or drivers may read as something else within a text.
+ESCAPED = frozenset("'\\%")
+
+
+class RowInsert(RawWriter):
+    """Puts all rows into one INSERT.
+
+    Drivers do that, too, but take their time to write each value down. What needs no escaping is written here; where
+    there is anything else, or a lot, all is left to the driver.
+
+    :param end: what follows the rows
+    """
+
+    def __init__(self, table: Table, names: Sequence[str], end: str = ""):
+        super().__init__(table, names, (), None)
+        self._end = end
+
+    def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
+        if self._sql is None:
+            names = ", ".join(f"`{name}`" for name in self._names)
+            self._sql = f"INSERT INTO {self.name_of(connection)} ({names}) VALUES "
+        text = _write_rows(rows)
+        if text is not None and len(text) < MAX_LENGTH:
+            connection.exec_driver_sql(f"{self._sql}{text}{self._end}")
+            return
+        places = _places(len(self._names))
+        connection.exec_driver_sql(f"{self._sql}({places}){self._end}", list(rows))
 
 
 class InsertedUpdate(RawWriter):
     """Changes rows by one INSERT that finds them there, after they were locked and are known to be those that are meant.
 
-    Drivers put all rows of an INSERT into one statement. An UPDATE that is joined to a list of rows would do with one
-    statement, but it needs temporary tables, and the list is written in another way in each release.
+    An UPDATE that is joined to a list of rows would do with one statement, but it needs temporary tables, and the list
+    is written in another way in each release.
 
     :param is_locked: they are locked already
     """
@@ -28,48 +59,39 @@ class InsertedUpdate(RawWriter):
         is_locked: bool,
     ):
         super().__init__(table, names, keys, state)
-        self._constants = constants
         self._is_locked = is_locked
-        given = {*names, keys[0]}
+        given = (*names, keys[0])
         # What must not be NULL is given, though it is not written: the row is there.
-        self._fillers: dict[str, Any] = {
+        fillers = {
             c.name: _filler(c)
             for c in table.c
             if not c.nullable and c.name not in given
         }
+        values = [f"`{name}` = VALUES(`{name}`)" for name in names]
+        values += [f"`{name}` = {quote(v)}" for name, v in constants.items()]
+        end = f" ON DUPLICATE KEY UPDATE {', '.join(values)}"
+        self._insert = RowInsert(table, (*given, *fillers), end)
+        self._fillers = tuple(fillers.values())
 
     def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
         if not self._is_locked:
             rows = self._lock(connection, rows)
-        if not rows:
-            return
-        if self._sql is None:
-            self._sql = self._write(self.name_of(connection))
-        end, fillers = len(self._names) + 1, tuple(self._fillers.values())
-        written = [(*row[:end], *fillers) for row in rows]
-        connection.exec_driver_sql(self._sql, written)
+        end = len(self._names) + 1
+        if rows:
+            written = [(*row[:end], *self._fillers) for row in rows]
+            self._insert.execute(connection, written)
 
     def _lock(self, connection: Connection, rows: Sequence[Values]) -> Sequence[Values]:
         """Lock the rows that are meant, and return those that are there, as they were given."""
         keys = ", ".join(f"t.`{key}`" for key in self._keys)
         start = len(self._names)
+        ids, values = _write_list([row[start] for row in rows])
         sql = (
             f"SELECT {keys} FROM {self.name_of(connection)} AS t FORCE INDEX (PRIMARY) "
-            f"WHERE t.`{self._keys[0]}` IN ({_places(len(rows))}){self.has_state()} FOR UPDATE"
+            f"WHERE t.`{self._keys[0]}` IN ({ids}){self.has_state()} FOR UPDATE"
         )
-        ids = tuple([row[start] for row in rows])
-        found = set(map(tuple, connection.exec_driver_sql(sql, ids)))
+        found = set(map(tuple, connection.exec_driver_sql(sql, values)))
         return [row for row in rows if row[start:] in found]
-
-    def _write(self, table: str) -> str:
-        names = (*self._names, self._keys[0], *self._fillers)
-        columns = ", ".join(f"`{name}`" for name in names)
-        values = [f"`{name}` = VALUES(`{name}`)" for name in self._names]
-        values += [f"`{name}` = {quote(v)}" for name, v in self._constants.items()]
-        return (
-            f"INSERT INTO {table} ({columns}) VALUES ({_places(len(names))}) "
-            f"ON DUPLICATE KEY UPDATE {', '.join(values)}"
-        )
 
 
 class ListedDelete(RawWriter):
@@ -80,25 +102,58 @@ class ListedDelete(RawWriter):
 
     def execute(self, connection: Connection, rows: Sequence[Values]) -> None:
         table = self.name_of(connection)
-        condition = f"t.`{self._keys[0]}` IN ({_places(len(rows))})"
-        values = [row[0] for row in rows]
+        ids, values = _write_list([row[0] for row in rows])
+        condition = f"t.`{self._keys[0]}` IN ({ids})"
         if len(self._keys) > 1:
             names = ", ".join(f"t.`{key}`" for key in self._keys)
             row_places = ", ".join([f"({_places(len(self._keys))})"] * len(rows))
             condition += f" AND ({names}) IN ({row_places})"
-            values += [value for row in rows for value in row]
+            values = (*values, *[value for row in rows for value in row])
         sql = (
             f"DELETE t FROM {table} AS t FORCE INDEX (PRIMARY) "
             f"WHERE {condition}{self.has_state()}"
         )
-        connection.exec_driver_sql(sql, tuple(values))
+        connection.exec_driver_sql(sql, values)
 
 
 def _places(number: int) -> str:
     return ", ".join(["%s"] * number)
 
 
+def _write_list(values: Sequence[Any]) -> tuple[str, Values]:
+    """Return a list of values as SQL writes it, and the parameters that are left in it."""
+    column = _write_column(values)
+    if column is None:
+        return _places(len(values)), tuple(values)
+    return ", ".join(column), ()
+
+
+def _write_rows(rows: Sequence[Values]) -> str | None:
+    """Return rows as SQL writes them, None if that is not for us to do."""
+    columns = []
+    for values in zip(*rows, strict=True):
+        column = _write_column(values)
+        if column is None:
+            return None
+        columns.append(column)
+    return f"({'),('.join(map(','.join, zip(*columns, strict=True)))})"
+
+
+def _write_column(values: Sequence[Any]) -> Sequence[str] | None:
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        text = "".join(values)
+        if text.isascii() and text.isprintable() and not ESCAPED.intersection(text):
+            return [f"'{value}'" for value in values]
+    elif kinds == {float}:  # with an exponent it is no decimal number
+        texts = list(map(repr, values))
+        return [text if "e" in text else f"{text}e0" for text in texts]
+    elif kinds == {int}:
+        return list(map(repr, values))
+    elif kinds == {NoneType}:
+        return ["NULL"] * len(values)
+    return None
+
+
 def _filler(column: Column[Any]) -> Any:
-    if isinstance(column.type, (Float, Double, Integer)):
-        return 0
-    return b"" if isinstance(column.type, LargeBinary) else ""
+    return 0 if isinstance(column.type, (Float, Double, Integer)) else ""

@@ -78,6 +78,7 @@ ROOMS = [
         "apscheduler.openruns",
         "apscheduler.outcomes",
         "apscheduler.selection",
+        "apscheduler.watch",
         "apscheduler.timekeeping",
     },
     {

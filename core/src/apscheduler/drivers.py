@@ -61,6 +61,8 @@ class StoreDriver:
         # The thread that makes a pass while it is in the store, where it may hold locks.
         self.thread_in_store: int | None = None
         self._retry_store_at: datetime | None = None
+        # Whether listeners were told that the store has failed, and not that it answers again.
+        self._is_out_of_order = False
         self._end_subscription: Callable[[], None] | None = None
         if store is not raw_store:
             # An adapter is linked, also to a store that is already at work.
@@ -177,24 +179,46 @@ class StoreDriver:
             return self._retry_store_at, []
         events: list[SchedulerEvent] = []
         self.housekeeper.begin()
+        if self.store.performs_io:
+            self.engine.watch.start(scheduler._threads)
         try:
             wakeup = self._run_rounds(now, events)
         except Exception as exc:
             scheduler._logger.warning(
                 "Error getting due jobs from job store %r: %s", self.alias, exc
             )
-            if self._retry_store_at is None:
+            if not self._is_out_of_order:
+                self._is_out_of_order = True
                 events.append(
                     JobstoreFailureEvent(EVENT_JOBSTORE_FAILED, self.alias, exc)
                 )
             self._retry_store_at = now + pause
             return self._retry_store_at, events
         self.housekeeper.note_answer()
-        if self._retry_store_at is not None:
-            self._retry_store_at = None
+        self._retry_store_at = None
+        if self._is_out_of_order:
+            self._is_out_of_order = False
             scheduler._logger.info("Job store %r answers again", self.alias)
             events.append(SchedulerEvent(EVENT_JOBSTORE_RECOVERED, self.alias))
         return wakeup, events
+
+    def tell_of_silence(self) -> None:
+        """Tell, once, that the store has not answered for long; called by the watch, while the pass waits."""
+        if self._is_out_of_order:
+            return
+        seconds = self.housekeeper.waiting_seconds
+        self.scheduler._logger.error(
+            "Job store %r has not answered for %.0f seconds; its jobs wait",
+            self.alias,
+            seconds,
+        )
+        exc = TimeoutError(f"no answer for {seconds:.0f} seconds")
+        self.scheduler._dispatch_event(
+            JobstoreFailureEvent(EVENT_JOBSTORE_FAILED, self.alias, exc)
+        )
+        # In this order: that it answers again is told afterwards, also if it has meanwhile.
+        self._is_out_of_order = True
+        self.scheduler.wakeup()
 
     def _run_rounds(
         self, now: datetime, events: list[SchedulerEvent]

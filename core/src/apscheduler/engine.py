@@ -20,6 +20,7 @@ from apscheduler.nodes import Identity
 from apscheduler.outcomes import OBSERVERS, Outcomes
 from apscheduler.runs import RunTimes, running
 from apscheduler.util import is_program_ending
+from apscheduler.watch import Watch
 
 if TYPE_CHECKING:
     from apscheduler.executors.base import BaseExecutor
@@ -59,6 +60,7 @@ class Engine:
         self._passes = 0
         self._passes_lock = threading.Lock()
         self._retired: list[StoreDriver] = []
+        self.watch = Watch(self)
         self._threads: dict[str, _StoreThread] = {}
 
     def leave_to_parent(self) -> None:
@@ -67,6 +69,7 @@ class Engine:
         self._passes_lock = threading.Lock()
         self._waiting, self._passes = [], 0
         self._retired, self._threads = [], {}
+        self.watch = Watch(self)
         for driver in self.drivers.values():
             driver.leave_to_parent()
 
@@ -224,6 +227,7 @@ class Engine:
     def stop(self) -> None:
         """Claim nothing from here on, and let a pass that is under way come to its end."""
         self.stopping = True
+        self.watch.stop()
         if self._pass_lock.acquire(timeout=STOP_SECONDS):
             self._pass_lock.release()
         else:

@@ -79,9 +79,9 @@ class SchedulerEvent:
 
 
 class JobstoreFailureEvent(SchedulerEvent):
-    """A job store that failed; the scheduler tries again by itself.
+    """A job store that failed, or does not answer; the scheduler tries again by itself.
 
-    :ivar exception: what the store raised
+    :ivar exception: what the store raised; a :exc:`TimeoutError` if it has not answered for more than ten seconds
     """
 
     def __init__(self, code: int, alias: str, exception: BaseException):

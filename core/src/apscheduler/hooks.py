@@ -58,7 +58,7 @@ class Specifications:
     def apscheduler_jobstore_failed(
         self, scheduler: "BaseScheduler", jobstore: str, exception: BaseException
     ) -> None:
-        """Act after a store has failed that had worked before."""
+        """Act after a store has failed that had worked before, or while it does not answer."""
 
     @hookspec
     def apscheduler_jobstore_recovered(

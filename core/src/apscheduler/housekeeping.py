@@ -69,7 +69,7 @@ class Housekeeper:
     def note_answer(self) -> None:
         """Take note that the store has answered."""
         since = self._waiting_since
-        if since is not None and self._is_cut_off():
+        if since is not None and self.is_cut_off:
             self._patient_until = self._scheduler._clock.now() + PATIENCE
             if not self._driver.is_failing:  # of failures it has been told
                 self._scheduler._logger.warning(
@@ -79,10 +79,16 @@ class Housekeeper:
                 )
         self._waiting_since = None
 
-    def _is_cut_off(self) -> bool:
-        """Return whether the store has failed, or kept everybody waiting, for long."""
+    @property
+    def waiting_seconds(self) -> float:
+        """For how long the store has failed, or kept everybody waiting."""
         since = self._waiting_since
-        return since is not None and monotonic() - since > LONG_OUTAGE
+        return 0.0 if since is None else monotonic() - since
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether that is a long time."""
+        return self.waiting_seconds > LONG_OUTAGE
 
     def look_soon(self) -> None:
         """Look for dead nodes soon: a run that is in the way may be one of theirs."""
@@ -109,7 +115,7 @@ class Housekeeper:
         soon = now + 2 * LOOK_FOR_THE_DEAD
         if self._has_jumped(now):
             self._patient_until = now + PATIENCE
-        is_patient = now < self._patient_until <= soon or self._is_cut_off()
+        is_patient = now < self._patient_until <= soon or self.is_cut_off
         if is_patient or now < self._next_search <= soon:
             return
         self._next_search = now + LOOK_FOR_THE_DEAD * random.uniform(0.8, 1.2)

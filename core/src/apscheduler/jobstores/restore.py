@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.callables import ref_to_obj
 from apscheduler.job import Job
-from apscheduler.records import copier
+from apscheduler.records import copier, record
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import utc_timestamp_to_datetime
 
@@ -34,7 +34,8 @@ ATOMS = frozenset(
 copy_of = copier(Job)
 
 
-class _Known(NamedTuple):
+@record
+class _Known:
     """What is known of a job that was read.
 
     :ivar job: what it is copied from; nobody else has it
@@ -95,15 +96,20 @@ class Restorer:
             self._failures.pop(job_id, None)
         return job
 
-    def try_restore(
-        self, job_id: str, data: bytes, timestamp: float | None
-    ) -> Job | None:
-        """Return the job, or None if that fails, which is logged once per state."""
-        try:
-            return self.restore(job_id, data, timestamp)
-        except Exception as exc:
-            self.set_aside(job_id, data, exc)
-            return None
+    def restore_all(
+        self, records: Iterable[tuple[str, bytes, float | None]]
+    ) -> list[Job]:
+        """Return the jobs of records given as identifier, bytes and run time.
+
+        Without those that cannot be restored, which is logged once per state.
+        """
+        jobs: list[Job] = []
+        for job_id, data, timestamp in records:
+            try:
+                jobs.append(self.restore(job_id, data, timestamp))
+            except Exception as exc:
+                self.set_aside(job_id, data, exc)
+        return jobs
 
     def restore_due(self, job_id: str, data: bytes, timestamp: float) -> Job | None:
         """Return a due job, for planning and running it only: its trigger may be shared with other copies.

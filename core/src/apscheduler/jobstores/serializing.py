@@ -151,8 +151,7 @@ class SerializingJobStore(NativeJobStore):
         self, records: "Iterable[tuple[str, bytes, float | None]]"
     ) -> list[Job]:
         """Return the jobs of records given as identifier, bytes and run time; without those that cannot be restored."""
-        restored = [self._restorer.try_restore(*record) for record in records]
-        return [job for job in restored if job is not None]
+        return self._restorer.restore_all(records)
 
     def _first_time(
         self, records: "Iterable[tuple[str, bytes, float]]"

@@ -105,8 +105,8 @@ class HashJobStore(SerializingJobStore):
         for job_id, state in job_states:
             try:
                 jobs.append(self._reconstitute_job(state))
-            except Exception:  # reports it, and sets it aside
-                self._restorer.try_restore(job_id, state, None)
+            except Exception as exc:
+                self._restorer.set_aside(job_id, state, exc)
         return jobs
 
     # Writing.

@@ -1,6 +1,7 @@
 """What happens when the store opens a database on a server: drivers, tables, sharing, and errors that say what to do."""
 
 import logging
+import socket
 import threading
 import traceback
 from collections.abc import Iterator
@@ -205,6 +206,52 @@ def test_engine_options_are_those_of_the_user(
         assert raw.info.get_parameters()["connect_timeout"] == "3"
         assert raw.info.get_parameters()["application_name"] == "mine"
     assert store.engine.pool.size() == 2  # type: ignore[attr-defined]  # of a QueuePool
+
+
+def settings_of(store: SQLAlchemyJobStore, *names: str) -> list[int]:
+    """Return what the system does about a connection of the store that is silent."""
+    with store.engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        end = socket.socket(fileno=raw.fileno())
+        try:
+            return [
+                end.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in names
+            ]
+        finally:
+            end.detach()
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system does not have it"
+)
+def test_a_machine_that_is_gone_is_noticed_within_half_a_minute(
+    url: str, opened: list[SQLAlchemyJobStore]
+) -> None:
+    store = open_store(opened, url)
+
+    idle, timeout = settings_of(store, "TCP_KEEPIDLE", "TCP_USER_TIMEOUT")
+
+    assert 0 < idle < 30
+    assert 0 < timeout < 30_000
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system does not have it"
+)
+@pytest.mark.parametrize("in_url", [True, False])
+def test_who_says_when_a_machine_is_gone_is_heard(
+    postgresql_database_url: str, opened: list[SQLAlchemyJobStore], in_url: bool
+) -> None:
+    url, options = postgresql_database_url, {}
+    if in_url:
+        url += f"{'&' if '?' in url else '?'}tcp_user_timeout=70000"
+    else:
+        options = {"connect_args": {"tcp_user_timeout": 70_000}}
+
+    store = open_store(opened, url, engine_options=options)
+
+    assert settings_of(store, "TCP_USER_TIMEOUT") == [70_000]
 
 
 @pytest.mark.parametrize(

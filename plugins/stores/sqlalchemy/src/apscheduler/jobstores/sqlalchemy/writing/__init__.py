@@ -71,7 +71,8 @@ def updating(
         return InsertedUpdate(table, names, keys, state, constants, is_locked)
     statement = update(table).where(*_is_row(table, keys, state))
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    values |= constants
+    # As text: rows then have the parameters as they are, with nothing to be put between them.
+    values |= {name: literal_column(quote(v)) for name, v in constants.items()}
     return _EachRow(Statement(statement.values(values), (*names, *marked(keys))))
 
 

@@ -1,6 +1,6 @@
 """Many rows in few statements on MySQL and MariaDB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, Double, Float, Integer, Table
 from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.writing.raw import RawWriter, quote
 
-# Servers limit the length of a statement; drivers divide the rows of a longer one.
+# Servers limit the length of a statement; this is what the driver makes of it.
 MAX_LENGTH = 1_000_000
 # What servers or drivers may read as something else within a text.
 ESCAPED = frozenset("'\\%")
@@ -19,7 +19,7 @@ class RowInsert(RawWriter):
     """Puts all rows into one INSERT.
 
     Drivers do that, too, but take their time to write each value down. What needs no escaping is written here; where
-    there is anything else, or a lot, all is left to the driver.
+    there is anything else, all is left to the driver.
 
     :param end: what follows the rows
     """
@@ -32,12 +32,13 @@ class RowInsert(RawWriter):
         if self._sql is None:
             names = ", ".join(f"`{name}`" for name in self._names)
             self._sql = f"INSERT INTO {self.name_of(connection)} ({names}) VALUES "
-        text = _write_rows(rows)
-        if text is not None and len(text) < MAX_LENGTH:
-            connection.exec_driver_sql(f"{self._sql}{text}{self._end}")
-            return
-        places = _places(len(self._names))
-        connection.exec_driver_sql(f"{self._sql}({places}){self._end}", list(rows))
+        texts = _write_rows(rows)
+        if texts is None:
+            places = _places(len(self._names))
+            connection.exec_driver_sql(f"{self._sql}({places}){self._end}", list(rows))
+        else:
+            for part in _divide(texts):
+                connection.exec_driver_sql(f"{self._sql}{','.join(part)}{self._end}")
 
 
 class InsertedUpdate(RawWriter):
@@ -128,7 +129,7 @@ def _write_list(values: Sequence[Any]) -> tuple[str, Values]:
     return ", ".join(column), ()
 
 
-def _write_rows(rows: Sequence[Values]) -> str | None:
+def _write_rows(rows: Sequence[Values]) -> list[str] | None:
     """Return rows as SQL writes them, None if that is not for us to do."""
     columns = []
     for values in zip(*rows, strict=True):
@@ -136,7 +137,18 @@ def _write_rows(rows: Sequence[Values]) -> str | None:
         if column is None:
             return None
         columns.append(column)
-    return f"({'),('.join(map(','.join, zip(*columns, strict=True)))})"
+    return [f"({','.join(row)})" for row in zip(*columns, strict=True)]
+
+
+def _divide(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return texts in parts that are not too long, and have at least one of them each."""
+    start = length = 0
+    for end, text in enumerate(texts):
+        length += len(text)
+        if length > MAX_LENGTH and end > start:
+            yield texts[start:end]
+            start, length = end, len(text)
+    yield texts[start:]
 
 
 def _write_column(values: Sequence[Any]) -> Sequence[str] | None:
@@ -150,6 +162,8 @@ def _write_column(values: Sequence[Any]) -> Sequence[str] | None:
         return [text if "e" in text else f"{text}e0" for text in texts]
     elif kinds == {int}:
         return list(map(repr, values))
+    elif kinds == {bytes}:
+        return [f"X'{value.hex()}'" for value in values]
     elif kinds == {NoneType}:
         return ["NULL"] * len(values)
     return None

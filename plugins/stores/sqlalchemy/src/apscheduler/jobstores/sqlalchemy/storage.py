@@ -37,7 +37,7 @@ def _statements(
     metadata = MetaData()
     runs = RunTable(runs_table(tablename, metadata, runs_schema), runs_flavour)
     nodes = NodeTable(nodes_table(tablename, metadata, runs_schema), runs)
-    jobs = jobs_table(tablename, metadata, schema)
+    jobs = jobs_table(tablename, metadata, schema, flavour)
     return runs, nodes, ClaimStatements(jobs, flavour, runs)
 
 
@@ -56,7 +56,7 @@ class Storage:
     ):
         self.database = database
         self.runs_database = database
-        self.jobs_table = jobs_table(tablename, metadata, schema)
+        self.jobs_table = jobs_table(tablename, metadata, schema, database.flavour)
         self.runs_table = runs_table(tablename, metadata, schema)
         self.nodes_table = nodes_table(tablename, metadata, schema)
 

@@ -1,6 +1,7 @@
 """A lease that is renewed at the last moment, and processes that fork."""
 
 import os
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from apscheduler.jobstores.redis import RedisJobStore
 from apscheduler.nodes import Identity
 from apscheduler.runs import RunFilter, RunState
-from apscheduler.testing.jobs import make_stored_job
+from apscheduler.testing.jobs import PATIENCE, make_stored_job
 from apscheduler.testing.jobstores.basic import T0
 from apscheduler.testing.jobstores.requests import claim
 
@@ -37,7 +38,8 @@ def test_a_node_that_renews_its_lease_at_the_last_moment_keeps_its_runs(
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_process_uses_connections_of_its_own(store: RedisJobStore) -> None:
     store.add_job(make_stored_job("parent", T0))
-    end = store.subscribe(lambda: None)
+    heard = threading.Event()
+    end = store.subscribe(heard.set)
     writer = store._runner.writer
 
     pid = os.fork()
@@ -53,6 +55,7 @@ def test_a_forked_process_uses_connections_of_its_own(store: RedisJobStore) -> N
     _, status = os.waitpid(pid, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
+    assert heard.wait(PATIENCE), "the child is not the one who listens"
     assert [job.id for job in store.get_all_jobs()] == ["child", "parent"]
     assert end is not None
     end()

@@ -135,6 +135,42 @@ def test_a_store_does_not_wake_itself(
     assert not heard.wait(SILENCE_SECONDS)
 
 
+def published(store: RedisJobStore) -> int:
+    """Return how often something was published on the server."""
+    stats: Any = store.redis.info("commandstats")
+    return int(stats.get("cmdstat_publish", {}).get("calls", 0))
+
+
+def test_nothing_is_told_where_nobody_else_listens(own_redis: Server) -> None:
+    store, other = (RedisJobStore(url=own_redis.url) for _ in range(2))
+    store.start(None, "redis")
+    other.start(None, "redis")
+    store.subscribe(lambda: None)
+
+    add(store)
+    told_to_nobody = published(store)
+    other.subscribe(lambda: None)
+    store.update_job(make_stored_job("new", T0))
+
+    assert (told_to_nobody, published(store)) == (0, 1)
+    store.shutdown()
+    other.shutdown()
+
+
+def test_a_store_that_has_ended_listening_tells_others_again(
+    store: RedisJobStore, other_store: RedisJobStore
+) -> None:
+    heard = threading.Event()
+    end = store.subscribe(lambda: None)
+    assert end is not None
+    end()
+    other_store.subscribe(heard.set)
+
+    add(store)
+
+    assert heard.wait(PATIENCE)
+
+
 def test_many_jobs_are_told_of_once(
     store: RedisJobStore, other_store: RedisJobStore
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from redis import RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
 from apscheduler.job import Job
@@ -105,7 +106,9 @@ class RedisJobStore(HashJobStore):
         self.run_times_key = run_times_key
         self.redis, self._is_owner = make_client(url, client, int(db), connect_args)
         check_slots(self.redis, jobs_key, run_times_key)
-        self._runner = Runner(lambda: self.redis, jobs_key, run_times_key)
+        self._runner = Runner(
+            *(lambda: self.redis, jobs_key, run_times_key), self._count_listeners
+        )
         self._listeners: list[Listener] = []
 
     def exists(self) -> bool:
@@ -228,6 +231,12 @@ class RedisJobStore(HashJobStore):
         self.poll_interval = PUSHED_POLL_SECONDS
         self._listeners.append(listener)
         return listener.stop
+
+    def _count_listeners(self) -> int:
+        if isinstance(self.redis, RedisCluster):  # others listen at other nodes
+            return -1
+        writer = self._runner.writer
+        return sum(listener.heard_as == writer for listener in self._listeners)
 
     def read_clock(self) -> datetime | None:
         seconds, microseconds = map(int, self._runner.run(CLOCK))

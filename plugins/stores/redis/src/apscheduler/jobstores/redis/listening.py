@@ -46,6 +46,8 @@ class Listener:
         self._callback = callback
         self._logger = logger
         self._stopping = threading.Event()
+        #: What this store tells itself, as long as it hears that.
+        self.heard_as: str | None = None
         # What wakes the thread while it waits for the server.
         self._wakeup, self._woken = socket.socketpair()
         self._thread: threading.Thread | None = None
@@ -88,7 +90,9 @@ class Listener:
             thread.join(END_SECONDS)
 
     def _subscribe(self) -> "_Subscription":
-        return _Subscription(self._get_pool(), self._channel)
+        subscription = _Subscription(self._get_pool(), self._channel, self._woken)
+        self.heard_as = self._get_writer()
+        return subscription
 
     def _listen(self, subscription: "_Subscription | None") -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -108,6 +112,7 @@ class Listener:
                 else:
                     self._call()  # nobody knows what was told meanwhile
         finally:
+            self.heard_as = None
             if subscription is not None:
                 subscription.close()
             self._woken.close()
@@ -119,11 +124,12 @@ class Listener:
                 told = subscription.read()
                 if any(writer != self._get_writer().encode() for writer in told):
                     self._call()
-                subscription.wait(self._woken)
+                subscription.wait()
         except Exception as exc:
             if not self._stopping.is_set():
                 self._say_lost(exc)
         finally:
+            self.heard_as = None
             subscription.close()
 
     def _say_lost(self, exc: Exception) -> None:
@@ -139,17 +145,25 @@ class Listener:
 
 
 class _Subscription:
-    """One connection on which one channel is heard. That it is lost is left to its owner, who has missed something."""
+    """One connection on which one channel is heard. That it is lost is left to its owner, who has missed something.
 
-    def __init__(self, pool: ConnectionPool, channel: bytes):
+    :param woken: what ends the waiting when there is something to be read from it
+    """
+
+    def __init__(self, pool: ConnectionPool, channel: bytes, woken: socket.socket):
         pool.connection_kwargs.update(
             retry=Retry(NoBackoff(), 0), retry_on_error=[], health_check_interval=0
         )
         self._pool = pool
         self._pubsub: Any = PubSub(pool)
         self._has_asked = False
+        # There is no other way to wait for two things at once.
+        self._selector = selectors.DefaultSelector()
         try:
+            self._selector.register(woken, selectors.EVENT_READ)
             self._pubsub.subscribe(channel)
+            connection: Any = self._pubsub.connection
+            self._selector.register(connection._sock, selectors.EVENT_READ)
             answer = self._pubsub.get_message(timeout=CONFIRM_SECONDS)
             if answer is None or answer["type"] != "subscribe":
                 raise TimeoutError("The subscription was not confirmed")
@@ -166,17 +180,13 @@ class _Subscription:
                 told.append(message["data"])
         return told
 
-    def wait(self, woken: socket.socket) -> None:
+    def wait(self) -> None:
         """Wait until something comes from the server, or from whoever stops.
 
         :raises TimeoutError: if the server does not answer any more
         """
-        with selectors.DefaultSelector() as selector:
-            # There is no other way to wait for two things at once.
-            selector.register(self._pubsub.connection._sock, selectors.EVENT_READ)
-            selector.register(woken, selectors.EVENT_READ)
-            if selector.select(PING_SECONDS):
-                return
+        if self._selector.select(PING_SECONDS):
+            return
         if self._has_asked:
             raise TimeoutError("The server has not answered")
         self._pubsub.ping()
@@ -184,5 +194,6 @@ class _Subscription:
 
     def close(self) -> None:
         """Close the connection."""
+        self._selector.close()
         self._pubsub.close()
         self._pool.disconnect()

@@ -25,11 +25,11 @@ local running, owners, open, parts = key('running'), key('owners'), key('open'),
 local ready, waiting, copies = key('ready'), key('waiting'), key('copies')
 local runs, history, counts, limits = key('runs'), key('history'), key('counts'), key('limits')
 local nodes = key('nodes')
-local writer, channel, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local given = cjson.decode(ARGV[4])
+local writer, channel, number, own_listeners = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local given = cjson.decode(ARGV[5])
 local call = redis.call
 
-local function blob(index) return ARGV[4 + index] end
+local function blob(index) return ARGV[5 + index] end
 
 -- Many values are sent as one, since clients are slow to put them together: gives one after the other.
 local function cut(joined)
@@ -40,8 +40,11 @@ local function cut(joined)
   end
 end
 
--- Not being allowed to tell others is no reason not to work.
-local function tell() redis.pcall('PUBLISH', channel, writer) end
+-- Not being allowed to tell others is no reason not to work. Hearing oneself takes a client longer than all the rest.
+local function tell()
+  local found = redis.pcall('PUBSUB', 'NUMSUB', channel)
+  if found[2] ~= own_listeners then redis.pcall('PUBLISH', channel, writer) end
+end
 
 local function set_time(id, time)
   if time then call('ZADD', times, time, id) else call('ZREM', times, id) end
@@ -136,10 +139,19 @@ class Runner:
     :param get_client: returns the client to use
     :param jobs_key: the key of the jobs, which the names of most others begin with
     :param times_key: the key of the run times
+    :param count_listeners: returns how often this store itself listens; -1 if the server that a script runs on does not
+        know of all who listen
     """
 
-    def __init__(self, get_client: Callable[[], Any], jobs_key: str, times_key: str):
+    def __init__(
+        self,
+        get_client: Callable[[], Any],
+        jobs_key: str,
+        times_key: str,
+        count_listeners: Callable[[], int],
+    ):
         self._get_client = get_client
+        self._count_listeners = count_listeners
         self._keys = (encode(jobs_key), encode(times_key))
         self.channel = f"{jobs_key}.changes"
         self._id = uuid.uuid4().hex
@@ -180,7 +192,8 @@ class Runner:
         text = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
         return (
             *(len(keys), *keys),
-            *(writer, encode(self.channel), next(self._numbers), encode(text)),
+            *(writer, encode(self.channel), next(self._numbers)),
+            *(self._count_listeners(), encode(text)),
             *blobs,
         )
 

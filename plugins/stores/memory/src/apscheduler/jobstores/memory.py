@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from heapq import heapify, heappop, heappush
-from itertools import count
 from typing import Any
 
 from apscheduler.job import Job
@@ -28,9 +27,9 @@ MIN_STALE = 64
 # The time of a paused job: later than any other.
 PAUSED = math.inf
 
-# A job, and where it stands in the order of (time, id). Also its token: every write of its run time makes another one.
-# By the number, jobs themselves are never compared.
-_Item = tuple[float, str, int, Job]
+# A job, and where it stands in the order of (time, id); those of one id are equal, too. Also its token: every write of
+# its run time makes another one.
+_Item = tuple[float, str, Job]
 
 
 class MemoryJobStore(LedgerJobStore):
@@ -57,7 +56,6 @@ class MemoryJobStore(LedgerJobStore):
         self._items: dict[str, _Item] = {}
         # Those of jobs that are not paused; items that were replaced stay until they come up or are too many.
         self._heap: list[_Item] = []
-        self._numbers = count()
         self._ledger = RunLedger()
         self._lock = threading.RLock()
 
@@ -66,7 +64,7 @@ class MemoryJobStore(LedgerJobStore):
         """The jobs and their timestamps in order, as subclasses written for APScheduler 3 read them."""
         return [
             (job, None if timestamp == PAUSED else timestamp)
-            for timestamp, _, _, job in self._in_order()
+            for timestamp, _, job in self._in_order()
         ]
 
     @property
@@ -81,19 +79,19 @@ class MemoryJobStore(LedgerJobStore):
 
     def lookup_job(self, job_id: str) -> Job | None:
         item = self._items.get(job_id)
-        return None if item is None else item[3]
+        return None if item is None else item[2]
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
         limit = now.timestamp()
-        return [item[3] for item in self._in_order() if item[0] <= limit]
+        return [item[2] for item in self._in_order() if item[0] <= limit]
 
     def get_next_run_time(self) -> datetime | None:
         with self._lock:
             self._drop_stale()
-            return self._heap[0][3].next_run_time if self._heap else None
+            return self._heap[0][2].next_run_time if self._heap else None
 
     def get_all_jobs(self) -> list[Job]:
-        return [item[3] for item in self._in_order()]
+        return [item[2] for item in self._in_order()]
 
     def add_job(self, job: Job) -> None:
         with self._lock:
@@ -134,13 +132,13 @@ class MemoryJobStore(LedgerJobStore):
 
     def read_job(self, job_id: str) -> StoredJob | None:
         item = self._items.get(job_id)
-        return None if item is None else StoredJob(item[3], item)
+        return None if item is None else StoredJob(item[2], item)
 
     def change_job(self, stored: StoredJob, changes: Mapping[str, Any]) -> bool:
         job = stored.job
         with self._lock:
             item = self._items.get(job.id)
-            if item is None or item[3] is not job:
+            if item is None or item[2] is not job:
                 return False
             if "next_run_time" in changes and item is not stored.token:
                 return False
@@ -181,7 +179,7 @@ class MemoryJobStore(LedgerJobStore):
                     if item is None:
                         break
                     left.append(item)
-                    job = item[3]
+                    job = item[2]
                     if job.id in in_parts:
                         continue
                     plan = request.plan(job)
@@ -213,7 +211,7 @@ class MemoryJobStore(LedgerJobStore):
         """Put the job where its next run time belongs; what it had in the heap before becomes stale."""
         next_run_time = job.next_run_time
         timestamp = PAUSED if next_run_time is None else next_run_time.timestamp()
-        item = timestamp, job.id, next(self._numbers), job
+        item = timestamp, job.id, job
         self._items[job.id] = item
         if timestamp == PAUSED:
             return
@@ -242,7 +240,7 @@ class MemoryJobStore(LedgerJobStore):
 
     def _next_after(self, now: datetime) -> datetime | None:
         """Return when the first job that is not due becomes due, or a ready run available."""
-        job_time = self._heap[0][3].next_run_time if self._heap else None
+        job_time = self._heap[0][2].next_run_time if self._heap else None
         ready_time = self._ledger.next_available(now)
         # As instants: of two times in one zone, Python compares the wall clocks.
         times = filter(None, (job_time, ready_time))

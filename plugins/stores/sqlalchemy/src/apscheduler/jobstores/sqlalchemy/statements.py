@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import Executable
 
+from apscheduler.jobstores.sqlalchemy.arrays import to_array
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
 
 # The values of one execution, in the order of the names that its statement was given.
@@ -93,5 +94,5 @@ class ListStatement:
     ) -> CursorResult[Any]:
         """Carry out the query."""
         if self._statement is not None:
-            return self._statement.execute(connection, list(values))
+            return self._statement.execute(connection, to_array(values))
         return connection.execute(self._query, {"values": list(values)})

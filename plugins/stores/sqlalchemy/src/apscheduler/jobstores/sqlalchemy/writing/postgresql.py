@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Double, Float, Integer, LargeBinary, Table
 from sqlalchemy.types import TypeEngine
 
+from apscheduler.jobstores.sqlalchemy.arrays import to_array
 from apscheduler.jobstores.sqlalchemy.statements import Values
 from apscheduler.jobstores.sqlalchemy.writing.raw import RawWriter, marked, quote
 
@@ -22,7 +23,7 @@ class ArrayWriter(RawWriter):
         """Return the statement that writes the rows, and its parameters."""
         if self._sql is None:
             self._sql = self._write(self.name_of(connection))
-        return self._sql, tuple(map(_array, zip(*rows, strict=True)))
+        return self._sql, tuple(map(to_array, zip(*rows, strict=True)))
 
     def _write(self, table: str) -> str:
         raise NotImplementedError
@@ -95,29 +96,3 @@ def _postgresql_type(kind: TypeEngine[Any]) -> str:
     if isinstance(kind, Integer):
         return "int4"
     return "bytea" if isinstance(kind, LargeBinary) else "text"
-
-
-def _array(values: Sequence[Any]) -> str:
-    """Return an array as PostgreSQL writes it; drivers take their time for this, element by element."""
-    kinds = set(map(type, values))
-    if kinds == {str}:
-        joined = '","'.join(values)
-        # Quotes are those between the values, where there are no more of them.
-        if "\\" not in joined and joined.count('"') == 2 * (len(values) - 1):
-            return f'{{"{joined}"}}'
-    if kinds <= {float, int}:
-        return f"{{{','.join(map(repr, values))}}}"
-    if kinds == {type(None)}:
-        return f"{{{','.join(['NULL'] * len(values))}}}"
-    return f"{{{','.join(map(_element, values))}}}"
-
-
-def _element(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if isinstance(value, bytes):
-        return f'"\\\\x{value.hex()}"'
-    return repr(value)

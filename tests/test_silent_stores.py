@@ -1,5 +1,6 @@
 """A job store that does not answer holds its jobs up, and somebody says so."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from apscheduler.events import (
     JobstoreFailureEvent,
 )
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.testing.servers import Server
 
@@ -41,8 +43,8 @@ def tick() -> None:
     """Do nothing, again and again."""
 
 
-def watching_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "APScheduler watch"]
+def watches() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "APScheduler watch"}
 
 
 def test_a_store_that_does_not_answer_is_told_of_while_it_is_waited_for(
@@ -75,6 +77,35 @@ def test_a_store_that_does_not_answer_is_told_of_while_it_is_waited_for(
     assert isinstance(event.exception, TimeoutError)
 
 
+def test_listeners_on_an_event_loop_are_told_there(own_postgresql: Server) -> None:
+    threads = []
+
+    async def main() -> None:
+        store = SQLAlchemyJobStore(own_postgresql.url)
+        scheduler = AsyncIOScheduler(timezone="UTC", jobstores={"default": store})
+        failed, recovered = asyncio.Event(), asyncio.Event()
+
+        def note(event: Any) -> None:
+            threads.append(threading.current_thread())
+            (failed if event.code == EVENT_JOBSTORE_FAILED else recovered).set()
+
+        scheduler.add_listener(note, EVENT_JOBSTORE_FAILED | EVENT_JOBSTORE_RECOVERED)
+        scheduler.start()
+        try:
+            scheduler.add_job(tick, "interval", seconds=0.1)
+            own_postgresql.freeze()
+            await asyncio.wait_for(failed.wait(), SOON)
+            own_postgresql.thaw()
+            await asyncio.wait_for(recovered.wait(), SOON)
+        finally:
+            own_postgresql.thaw()
+            await asyncio.to_thread(scheduler.shutdown)
+
+    asyncio.run(main())
+
+    assert threads == [threading.current_thread()] * 2
+
+
 def test_the_watch_ends_with_the_scheduler_and_begins_again_with_it(
     scheduler: BackgroundScheduler,
 ) -> None:
@@ -84,23 +115,24 @@ def test_the_watch_ends_with_the_scheduler_and_begins_again_with_it(
         ran.clear()
         scheduler.add_job(tick)
         assert ran.wait(SOON)
-        (thread,) = watching_threads()
+        thread = scheduler._engine.watch._thread
+        assert thread in watches()
 
         scheduler.shutdown()
 
         thread.join(SOON)
-        assert not watching_threads()
+        assert not thread.is_alive()
         scheduler.start()
 
 
 def test_jobs_in_memory_need_no_watch() -> None:
     scheduler = BackgroundScheduler(timezone="UTC")
-    ran = threading.Event()
+    ran, others = threading.Event(), watches()
     scheduler.add_listener(lambda event: ran.set(), EVENT_JOB_EXECUTED)
     scheduler.start()
     scheduler.add_job(tick)
     assert ran.wait(SOON)
 
-    assert not watching_threads()
+    assert watches() <= others
 
     scheduler.shutdown()

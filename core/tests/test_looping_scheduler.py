@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from apscheduler.clock import CallableClock
-from apscheduler.engine import PassThread
 from apscheduler.events import (
     EVENT_SCHEDULER_PAUSED,
     EVENT_SCHEDULER_RESUMED,
@@ -24,6 +23,7 @@ from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers import SchedulerAlreadyRunningError, looping
 from apscheduler.schedulers.looping import EventLoop, LoopScheduler, run_on_loop
 from apscheduler.schedulers.passes import EARLY_SECONDS
+from apscheduler.threads import PassThread
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 PATIENCE = 20

@@ -19,6 +19,7 @@ from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.nodes import Identity
 from apscheduler.outcomes import OBSERVERS, Outcomes
 from apscheduler.runs import RunTimes, running
+from apscheduler.threads import PassThread
 from apscheduler.util import is_program_ending
 from apscheduler.watch import Watch
 
@@ -35,10 +36,6 @@ PATIENCE_SECONDS = 0.25
 STOP_SECONDS = 5.0
 
 _Result = tuple[datetime | None, list[SchedulerEvent]]
-
-
-class PassThread(threading.Thread):
-    """A thread of the scheduler. What happens in it is told to listeners on the event loop, where there is one."""
 
 
 class Engine:

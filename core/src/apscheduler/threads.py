@@ -8,6 +8,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class PassThread(threading.Thread):
+    """A thread of the scheduler. What happens in it is told to listeners on the event loop, where there is one."""
+
+
 class Threads:
     """Threads, and what they wait with, that go on whatever the loop of the scheduler is at."""
 
@@ -16,7 +20,7 @@ class Threads:
 
         :raises RuntimeError: if the system has no more threads to give
         """
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread = PassThread(target=target, name=name, daemon=True)
         thread.start()
         return thread
 

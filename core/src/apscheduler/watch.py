@@ -1,6 +1,7 @@
 """A watch over job stores that do not answer: who waits for one cannot tell."""
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.threads import Threads
@@ -21,26 +22,32 @@ class Watch:
         self._engine = engine
         self._thread: Any = None
         self._stop: Any = None
+        # Passes over several stores may begin at once, and while the scheduler is being shut down.
+        self._lock = threading.Lock()
 
     def start(self, threads: Threads) -> None:
-        """Begin, if nobody has."""
-        if self._thread is not None or self._engine.stopping:
+        """Begin, if nobody has, and the scheduler is not being shut down."""
+        if self._thread is not None:
             return
+        with self._lock:
+            if self._thread is None and not self._engine.stopping:
+                self._begin(threads)
+
+    def _begin(self, threads: Threads) -> None:
         stop = self._stop = threads.create_event()
         try:
             self._thread = threads.start(
                 lambda: self._look(stop, threads), "APScheduler watch"
             )
-        except (
-            RuntimeError
-        ) as exc:  # what it would tell is told later, when the store answers
+        except RuntimeError as exc:  # silence is told of later, when it ends
             logger.debug("No thread to watch over job stores: %s", exc)
 
     def stop(self) -> None:
         """End it."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._stop.set()
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._stop.set()
 
     def _look(self, stop: Any, threads: Threads) -> None:
         while not stop.wait(LOOK_SECONDS):

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from apscheduler.engine import PassThread
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.executors.looping import LoopExecutor
+from apscheduler.threads import PassThread
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.looping import LoopScheduler

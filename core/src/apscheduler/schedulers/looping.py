@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from apscheduler.engine import PassThread
 from apscheduler.events import EVENT_SCHEDULER_SHUTDOWN, SchedulerEvent
 from apscheduler.schedulers.base import STATE_STOPPED, BaseScheduler
 from apscheduler.schedulers.life import EventLoop, Life, Timer
+from apscheduler.threads import PassThread
 
 __all__ = ("EventLoop", "LoopScheduler", "Timer", "run_on_loop")
 

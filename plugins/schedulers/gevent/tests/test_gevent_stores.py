@@ -15,7 +15,6 @@ import pytest
 from gevent import monkey
 
 from apscheduler import leases
-from apscheduler.engine import PassThread
 from apscheduler.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
@@ -28,6 +27,7 @@ from apscheduler.runs import RunState
 from apscheduler.schedulers.gevent import waiting
 from apscheduler.testing.jobs import PATIENCE
 from apscheduler.testing.schedulers import EventLog
+from apscheduler.threads import PassThread
 
 IS_PATCHED = monkey.is_module_patched("socket")
 LEASE_SECONDS = 1.5

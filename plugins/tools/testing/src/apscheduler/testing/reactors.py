@@ -13,8 +13,8 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import LogLevel, globalLogPublisher
 
-from apscheduler.engine import PassThread
 from apscheduler.testing.jobs import PATIENCE
+from apscheduler.threads import PassThread
 
 KINDS = ("select", "asyncio")
 

@@ -11,7 +11,6 @@ import gevent
 from gevent import Greenlet, GreenletExit, getcurrent, monkey
 from gevent._hub_local import get_hub_if_exists
 
-from apscheduler.engine import PassThread
 from apscheduler.events import SchedulerEvent
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
@@ -23,7 +22,7 @@ from apscheduler.schedulers.gevent.waiting import (
     call_on_hub,
     create_event,
 )
-from apscheduler.threads import Threads
+from apscheduler.threads import PassThread, Threads
 
 # Shutting down waits so long for a pass that hangs in a store; its greenlet is then left to itself.
 JOIN_SECONDS = 5.0

@@ -4,8 +4,8 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from apscheduler.engine import PassThread
 from apscheduler.schedulers.gevent.waiting import HubEvent, destroy_hub
+from apscheduler.threads import PassThread
 
 
 class PassWorker:

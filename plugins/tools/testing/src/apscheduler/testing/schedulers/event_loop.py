@@ -4,7 +4,6 @@ import threading
 import time
 from typing import Any
 
-from apscheduler.engine import PassThread
 from apscheduler.events import (
     EVENT_JOB_ADDED,
     EVENT_JOB_EXECUTED,
@@ -23,6 +22,7 @@ from apscheduler.testing.schedulers.ticking import (
     SlowCalls,
     Ticker,
 )
+from apscheduler.threads import PassThread
 
 
 class EventLoopContract(

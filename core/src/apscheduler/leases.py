@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from apscheduler.clock import monotonic
 from apscheduler.nodes import LEASE_SECONDS, RENEW_SECONDS, Node
 from apscheduler.threads import Threads
+from apscheduler.util import is_program_ending
 
 if TYPE_CHECKING:
     from apscheduler.jobstores.contract import NativeJobStore
@@ -87,8 +88,10 @@ class LeaseKeeper:
                 self._stop.clear()
                 try:
                     thread = self._threads.start(self._keep, "APScheduler lease")
-                except RuntimeError as exc:  # the system has no more threads to give
-                    self._logger.error(
+                except RuntimeError as exc:
+                    # The system has no more threads to give; or the program ends, and hands back what it has claimed.
+                    self._logger.log(
+                        logging.DEBUG if is_program_ending() else logging.ERROR,
                         "The lease in job store %r cannot be kept up, and is tried again with the next claim: %s",
                         self._store._alias,
                         exc,

@@ -13,6 +13,7 @@ logger = logging.getLogger("apscheduler.scheduler")
 
 # How often the watch looks.
 LOOK_SECONDS = 5.0
+JOIN_SECONDS = 1.0
 
 
 class Watch:
@@ -22,6 +23,7 @@ class Watch:
         self._engine = engine
         self._thread: Any = None
         self._stop: Any = None
+        self._ident: int | None = None
         # Passes over several stores may begin at once, and while the scheduler is being shut down.
         self._lock = threading.Lock()
 
@@ -43,13 +45,16 @@ class Watch:
             logger.debug("No thread to watch over job stores: %s", exc)
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and wait for that a moment, unless a listener that it tells asks for it."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
                 self._stop.set()
+        if thread is not None and threading.get_ident() != self._ident:
+            thread.join(JOIN_SECONDS)
 
     def _look(self, stop: Any, threads: Threads) -> None:
+        self._ident = threading.get_ident()
         while not stop.wait(LOOK_SECONDS):
             for driver in list(self._engine.drivers.values()):
                 if driver.housekeeper.is_cut_off and not driver.is_failing:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # At most so many jobs are claimed in one step; fewer where a step costs next to nothing: an event loop gets its turn
 # sooner, and what is under way stays in the caches of the processor.
 BATCH_SIZE = 500
-BATCH_SIZE_IN_MEMORY = 100
+BATCH_SIZE_IN_MEMORY = 50
 
 MAX_HOLD = timedelta(minutes=10)
 

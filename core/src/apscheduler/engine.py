@@ -55,7 +55,7 @@ class Engine:
         self._waiting: list[Any] = []
         # How many threads are in process(): only one makes a pass, but another may be telling of the last one.
         self._passes = 0
-        self._passes_lock = threading.Lock()
+        self._passes_lock = scheduler._create_lock()
         self._retired: list[StoreDriver] = []
         self.watch = Watch(self)
         self._threads: dict[str, _StoreThread] = {}
@@ -63,7 +63,7 @@ class Engine:
     def leave_to_parent(self) -> None:
         """In a forked process: the runs are those of the parent, and threads that hold locks are not here."""
         self._pass_lock = self.scheduler._create_lock()
-        self._passes_lock = threading.Lock()
+        self._passes_lock = self.scheduler._create_lock()
         self._waiting, self._passes = [], 0
         self._retired, self._threads = [], {}
         self.watch = Watch(self)

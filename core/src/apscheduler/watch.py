@@ -25,7 +25,7 @@ class Watch:
         self._stop: Any = None
         self._ident: int | None = None
         # Passes over several stores may begin at once, and while the scheduler is being shut down.
-        self._lock = threading.Lock()
+        self._lock = engine.scheduler._create_lock()
 
     def start(self, threads: Threads) -> None:
         """Begin, if nobody has, and the scheduler is not being shut down."""

@@ -18,6 +18,7 @@ from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTime
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
+    from apscheduler.schedulers.base import BaseScheduler
 
 # Finished runs of all jobs together: what a process can afford to remember.
 MAX_FINISHED_RUNS = 10_000
@@ -243,6 +244,13 @@ class LedgerJobStore(NativeJobStore):
 
     _ledger: RunLedger
     _lock: Any
+
+    def start(self, scheduler: "BaseScheduler | None", alias: str) -> None:
+        super().start(scheduler, alias)
+        if (
+            scheduler is not None
+        ):  # it knows which locks are good for all its threads: they may be green
+            self._lock = scheduler._create_lock()
 
     def complete(self, completions: Sequence[Completion]) -> None:
         with self._lock:

@@ -173,23 +173,22 @@ class EventLog:
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.threads: list[threading.Thread] = []
-        self._changed = threading.Condition()
 
     def __call__(self, event: SchedulerEvent) -> None:
-        with self._changed:
-            self.threads.append(threading.current_thread())
-            self.events.append(event)
-            self._changed.notify_all()
+        # Without a lock: those of gevent may let real threads wait for ever.
+        self.threads.append(threading.current_thread())
+        self.events.append(event)
 
     def wait_for(self, code: int, count: int = 1, seconds: float = PATIENCE) -> Any:
         """Wait until there were so many events with this code, and return the last of them.
 
         :raises AssertionError: if there are not in time
         """
-        with self._changed:
-            in_time = self._changed.wait_for(lambda: self.count(code) >= count, seconds)
-            assert in_time, f"no {code} among {self.codes}"
-            return [event for event in self.events if event.code == code][-1]
+        deadline = time.monotonic() + seconds
+        while self.count(code) < count:
+            assert time.monotonic() < deadline, f"no {code} among {self.codes}"
+            time.sleep(LOOK_SECONDS)
+        return [event for event in self.events if event.code == code][-1]
 
     @property
     def codes(self) -> list[int]:

@@ -39,7 +39,7 @@ def digest_declaration(
         return None
     import hashlib  # slow to load, and only needed for jobs with an identifier
 
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _text_of_items(values: dict[str, Any]) -> str:

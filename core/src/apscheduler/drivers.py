@@ -202,10 +202,13 @@ class StoreDriver:
             events.append(SchedulerEvent(EVENT_JOBSTORE_RECOVERED, self.alias))
         return wakeup, events
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the store has not answered for long, and nobody has been told that something is wrong."""
+        return not self._is_out_of_order and self.housekeeper.is_cut_off
+
     def tell_of_silence(self) -> None:
-        """Tell, once, that the store has not answered for long; called by the watch, while the pass waits."""
-        if self._is_out_of_order:
-            return
+        """Tell that the store has not answered for long; called by the watch, while the pass waits."""
         seconds = self.housekeeper.waiting_seconds
         self.scheduler._logger.error(
             "Job store %r has not answered for %.0f seconds; its jobs wait",

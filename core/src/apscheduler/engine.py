@@ -145,9 +145,7 @@ class Engine:
                 events.extend(driver_events)
         for event in events:
             self.scheduler._dispatch_event(event)
-        if (
-            self.starved and self._can_go_on()
-        ):  # a slot became free before anybody knew that it mattered
+        if self._can_go_on():  # a slot became free before anybody knew that it mattered
             return now
         # As instants: of two times in one zone, Python compares the wall clocks.
         return min(filter(None, wakeups), key=datetime.timestamp, default=None)
@@ -170,7 +168,7 @@ class Engine:
         else:
             for ended in list(self._waiting):
                 ended.set()
-        if self.starved and self._can_go_on():
+        if self._can_go_on():
             self.starved.clear()
             self.scheduler.wakeup()
 
@@ -199,6 +197,8 @@ class Engine:
 
     def _can_go_on(self) -> bool:
         """Whether an executor that was too busy can be handed more."""
+        if not self.starved:
+            return False
         executors = self.scheduler._executors
         return any(
             executors[alias].capacity() != 0

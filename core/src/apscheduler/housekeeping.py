@@ -68,14 +68,13 @@ class Housekeeper:
 
     def note_answer(self) -> None:
         """Take note that the store has answered."""
-        since = self._waiting_since
-        if since is not None and self.is_cut_off:
+        if self.is_cut_off:
             self._patient_until = self._scheduler._clock.now() + PATIENCE
             if not self._driver.is_failing:  # of failures it has been told
                 self._scheduler._logger.warning(
                     "Job store %r has answered after %.0f seconds; runs that were due meanwhile are late",
                     self._driver.alias,
-                    monotonic() - since,
+                    self.waiting_seconds,
                 )
         self._waiting_since = None
 

@@ -49,7 +49,7 @@ class ServerClock(CallableClock):
         self._silent: WeakSet[NativeJobStore] = WeakSet()
 
     def now(self) -> datetime:
-        last, system = self._comparison, self._read().astimezone(UTC)
+        last, system = self._comparison, super().now()
         return system if last is None else self._correct(system, last)
 
     def offset(self) -> timedelta:

@@ -57,5 +57,5 @@ class Watch:
         self._ident = threading.get_ident()
         while not stop.wait(LOOK_SECONDS):
             for driver in list(self._engine.drivers.values()):
-                if driver.housekeeper.is_cut_off and not driver.is_failing:
+                if driver.is_silent:
                     threads.call(driver.tell_of_silence)

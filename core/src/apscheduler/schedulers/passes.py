@@ -33,10 +33,11 @@ class PassMethods(RunMethods):
         except Exception:  # a subclass may do more than we know: no reason to stop
             self._logger.exception("Error processing jobs")
             return self.jobstore_retry_interval
-        self._wakes_early = (
-            seconds is not None and seconds > NAP_SECONDS and not self._performs_io()
-        )
-        return seconds - EARLY_SECONDS if seconds and self._wakes_early else seconds
+        if seconds is None or seconds <= NAP_SECONDS or self._performs_io():
+            self._wakes_early = False
+            return seconds
+        self._wakes_early = True
+        return seconds - EARLY_SECONDS
 
     def _process_jobs(self) -> float | None:
         """Make one pass over all stores.

@@ -64,8 +64,8 @@ class ServerDialect(Dialect):
 
 def _notice_when_gone(connection: Any, record: object) -> None:
     """Have the system ask over a connection that is silent whether the other end is still there."""
-    number = connection.fileno() if hasattr(connection, "fileno") else -1
-    if number < 0:
+    number = _number_of(connection)
+    if number is None:
         return
     end = socket.socket(fileno=number)
     try:
@@ -83,9 +83,14 @@ def _refuse_closed(connection: Any, record: object, proxy: object) -> None:
 
     A connection that nobody uses has nothing to say, but that it is closed: asking the server takes longer.
     """
-    number = connection.fileno() if hasattr(connection, "fileno") else None
+    number = _number_of(connection)
     if number is not None and (number < 0 or _is_readable(number)):
         raise InvalidatePoolError("The server has closed the connection")
+
+
+def _number_of(connection: Any) -> int | None:
+    """Return the number of the socket, less than 0 if it is closed; None if the driver does not tell."""
+    return connection.fileno() if hasattr(connection, "fileno") else None
 
 
 def _is_readable(number: int) -> bool:

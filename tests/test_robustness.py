@@ -561,6 +561,24 @@ finally:
     print(scheduler.running, scheduler._is_shutting_down)
 """
 
+INTERRUPTED_POOL = """
+import signal, threading
+from apscheduler.schedulers.blocking import BlockingScheduler
+
+class Thread(threading.Thread):
+    def start(self):
+        super().start()
+        if self.name.startswith("ThreadPoolExecutor"):
+            signal.raise_signal(signal.SIGTERM)  # the pool holds a lock
+
+threading.Thread = Thread
+scheduler = BlockingScheduler()
+signal.signal(signal.SIGTERM, lambda *_: scheduler.shutdown())
+scheduler.add_job(print, args=["done"])
+scheduler.start()
+print(scheduler.running, scheduler._is_shutting_down)
+"""
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
 @pytest.mark.parametrize(("how", "code"), [("return", 0), ("exit", 3)])
@@ -570,6 +588,13 @@ def test_a_signal_handler_shuts_down_in_the_middle_of_a_pass(
     done = run_program(INTERRUPTED, how)
 
     assert (done.returncode, done.stdout) == (code, "False False\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+def test_a_signal_handler_shuts_down_while_a_job_is_handed_to_an_executor() -> None:
+    done = run_program(INTERRUPTED_POOL)
+
+    assert (done.returncode, done.stdout) == (0, "done\nFalse False\n"), done.stderr
 
 
 def run_program(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

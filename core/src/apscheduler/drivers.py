@@ -58,8 +58,6 @@ class StoreDriver:
         # Whether what was claimed is being handed out: those runs are not among the open ones yet.
         self._is_dispatching = False
         self.is_removed = False
-        # The thread that makes a pass while it is in the store, where it may hold locks.
-        self.thread_in_store: int | None = None
         self._retry_store_at: datetime | None = None
         # Whether listeners were told that the store has failed, and not that it answers again.
         self._is_out_of_order = False
@@ -269,7 +267,6 @@ class StoreDriver:
             if lease is not None:
                 expiry, must_record = lease.next_claim()
                 request.lease_until = expiry.at if must_record else None
-            self.thread_in_store = self.scheduler._get_ident()
             self.housekeeper.begin()
             try:
                 batch = self.store.claim(request)
@@ -277,8 +274,6 @@ class StoreDriver:
                 self.completions.give_back(list(request.completions))
                 self.housekeeper.note_failed_claim(self.selection.accepted)
                 raise
-            finally:
-                self.thread_in_store = None
             self.housekeeper.note_answer()
             # In this order: an outcome from here on wakes the loop, and one from before is still there to be seen.
             self._has_waiting = batch.waiting

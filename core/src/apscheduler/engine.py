@@ -51,6 +51,8 @@ class Engine:
         self.stopping = False
         self.observed = False
         self._pass_lock = scheduler._create_lock()
+        # Who holds it to make a pass, in the course of which other locks are held as well.
+        self._passing_thread: int | None = None
         # Set when a run has ended: one event for each thread that waits for that.
         self._waiting: list[Any] = []
         # How many threads are in process(): only one makes a pass, but another may be telling of the last one.
@@ -64,6 +66,7 @@ class Engine:
         """In a forked process: the runs are those of the parent, and threads that hold locks are not here."""
         self._pass_lock = self.scheduler._create_lock()
         self._passes_lock = self.scheduler._create_lock()
+        self._passing_thread = None
         self._waiting, self._passes = [], 0
         self._retired, self._threads = [], {}
         self.watch = Watch(self)
@@ -127,28 +130,38 @@ class Engine:
         return self._passes > 0 or any(thread.is_busy for thread in threads)
 
     def _process(self, now: datetime) -> datetime | None:
-        wakeups: list[datetime | None] = []
-        events: list[SchedulerEvent] = []
         with self._pass_lock:
-            self.starved.clear()
-            drivers = list(self.drivers.items())
-            for alias, driver in drivers:
-                if self.stopping:
-                    break
-                if driver.is_removed:
-                    continue
-                if len(drivers) == 1 or not self._deserves_thread(driver):
-                    wakeup, driver_events = driver.run_pass(now)
-                else:
-                    wakeup, driver_events = self._run_apart(alias, driver, now)
-                wakeups.append(wakeup)
-                events.extend(driver_events)
+            self._passing_thread = self.scheduler._get_ident()
+            try:
+                wakeups, events = self._run_passes(now)
+            finally:
+                self._passing_thread = None
         for event in events:
             self.scheduler._dispatch_event(event)
         if self._can_go_on():  # a slot became free before anybody knew that it mattered
             return now
         # As instants: of two times in one zone, Python compares the wall clocks.
         return min(filter(None, wakeups), key=datetime.timestamp, default=None)
+
+    def _run_passes(
+        self, now: datetime
+    ) -> tuple[list[datetime | None], list[SchedulerEvent]]:
+        wakeups: list[datetime | None] = []
+        events: list[SchedulerEvent] = []
+        self.starved.clear()
+        drivers = list(self.drivers.items())
+        for alias, driver in drivers:
+            if self.stopping:
+                break
+            if driver.is_removed:
+                continue
+            if len(drivers) == 1 or not self._deserves_thread(driver):
+                wakeup, driver_events = driver.run_pass(now)
+            else:
+                wakeup, driver_events = self._run_apart(alias, driver, now)
+            wakeups.append(wakeup)
+            events.extend(driver_events)
+        return wakeups, events
 
     def _deserves_thread(self, driver: StoreDriver) -> bool:
         return driver.store.performs_io and self.scheduler._uses_threads
@@ -211,10 +224,12 @@ class Engine:
         """Whether executors may refuse runs because the scheduler is being shut down, or the whole program ends."""
         return self.stopping or is_program_ending()
 
-    def is_called_from_store(self) -> bool:
-        """Return whether the caller has interrupted a pass in a store: what it waits for may wait for that store."""
-        me = self.scheduler._get_ident()
-        return any(driver.thread_in_store == me for driver in self.drivers.values())
+    def is_called_in_pass(self) -> bool:
+        """Return whether the caller has interrupted a pass, or is called in it.
+
+        What such a caller waits for may wait for locks that are held in the pass.
+        """
+        return self._passing_thread == self.scheduler._get_ident()
 
     def release_holds(self) -> None:
         """Try again what could not be run, since an executor was added."""

@@ -8,6 +8,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Event:
+    """A ``threading.Event`` that a signal handler may set although it has interrupted a thread that uses it.
+
+    There is no lock of its own that the interrupted thread could hold. One thread waits at a time.
+    """
+
+    _create_lock: Callable[[], Any] = staticmethod(threading.Lock)
+
+    def __init__(self) -> None:
+        self._lock = self._create_lock()  # free: the event is set
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        return not self._lock.locked()
+
+    def set(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it was set before
+
+    def clear(self) -> None:
+        self._lock.acquire(False)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self._lock.acquire(True, -1 if timeout is None else timeout):
+            return False
+        self.set()
+        return True
+
+
 class PassThread(threading.Thread):
     """A thread of the scheduler. What happens in it is told to listeners on the event loop, where there is one."""
 
@@ -26,7 +57,7 @@ class Threads:
 
     def create_event(self) -> Any:
         """Return what works like a ``threading.Event`` in these threads."""
-        return threading.Event()
+        return Event()
 
     def create_lock(self) -> Any:
         """Return what works like a ``threading.Lock`` in these threads; it is held for a few lines only."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from logging import Logger, getLogger
-from threading import Event, RLock, get_ident
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import WeakSet
 
@@ -72,6 +72,7 @@ from apscheduler.settings import (
     section,
     warn_unknown,
 )
+from apscheduler.threads import Event
 from apscheduler.timekeeping import ServerClock
 from apscheduler.util import astimezone, maybe_ref
 

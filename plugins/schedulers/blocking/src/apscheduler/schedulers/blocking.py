@@ -1,6 +1,5 @@
 """A scheduler that runs in the thread that starts it."""
 
-import threading
 from typing import Any
 
 from apscheduler.schedulers.base import STATE_STOPPED, BaseScheduler
@@ -32,13 +31,13 @@ class BlockingScheduler(BaseScheduler):
     def shutdown(self, wait: bool | float = True) -> None:
         """Shut down executors and stores. Running jobs are not interrupted.
 
-        In a signal handler that interrupts the loop in a store, this returns at once, and the loop does it: jobs that
-        are waited for may themselves wait for that store.
+        In a signal handler that interrupts the loop in the middle of a pass, and in what a pass calls, this returns at
+        once, and the loop does it at the end of the pass: jobs that are waited for may wait for what the pass holds.
 
         :param wait: return only when all runs that were started have ended; a number: wait so many seconds at most
         :raises SchedulerNotRunningError: if the scheduler is not running
         """
-        if self._engine.is_called_from_store():
+        if self._engine.is_called_in_pass():
             self._begin_shutdown()
             self._left_to_loop = wait
             return
@@ -56,10 +55,6 @@ class BlockingScheduler(BaseScheduler):
     def _prepare_loop(self) -> None:
         self._event = self._create_event()
 
-    def _create_event(self) -> Any:
-        """Return what works like a ``threading.Event`` in the threads of this scheduler."""
-        return threading.Event()
-
     def _leave_to_parent(self) -> None:
         super()._leave_to_parent()
         self._event = None  # nobody waits for it here
@@ -76,15 +71,15 @@ class BlockingScheduler(BaseScheduler):
             event.clear()
             wait_seconds = None
             if self.state != STATE_STOPPED:
-                try:
-                    wait_seconds = self._make_pass()
-                finally:
-                    self._finish_what_was_left()
+                wait_seconds = self._make_pass()
 
-    def _finish_what_was_left(self) -> None:
-        wait, self._left_to_loop = self._left_to_loop, None
-        if wait is not None:
-            self._finish_shutdown(wait)
+    def _process_jobs(self) -> float | None:
+        try:
+            return super()._process_jobs()
+        finally:
+            wait, self._left_to_loop = self._left_to_loop, None
+            if wait is not None:
+                self._finish_shutdown(wait)
 
     def _wait(self, event: Any, seconds: float | None) -> None:
         """Sleep until woken, or until the time has come by the clock of this scheduler."""

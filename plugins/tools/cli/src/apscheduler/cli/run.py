@@ -26,6 +26,7 @@ from apscheduler.events import (
     EVENT_SCHEDULER_STARTED,
 )
 from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.threads import Event
 
 # Stopping that takes longer is worth a word.
 EXPLAIN_SECONDS = 0.2
@@ -110,7 +111,7 @@ class Runner:
         self._config = config
         self._seconds = seconds
         self._reporter = reporter
-        self._stop = threading.Event()
+        self._stop = Event()  # set by a signal, whatever that interrupts
         self._ended = threading.Event()
         self._signals: list[int] = []
         self._modules = {cls.__module__ for cls in type(scheduler).__mro__}

@@ -15,6 +15,7 @@ from gevent import get_hub, getcurrent, monkey, spawn
 from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 
+from apscheduler.threads import Event as BaseEvent
 from apscheduler.threads import Threads
 from apscheduler.util import is_program_ending
 
@@ -35,27 +36,10 @@ _start_new_thread = monkey.get_original("_thread", "start_new_thread")
 _get_ident = monkey.get_original("_thread", "get_ident")
 
 
-class NativeEvent:
-    """A ``threading.Event`` for real threads, one of which waits at a time."""
+class NativeEvent(BaseEvent):
+    """An event for real threads."""
 
-    def __init__(self) -> None:
-        self._lock = _allocate_lock()  # free: the event is set
-        self._lock.acquire()
-
-    def set(self) -> None:
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it was set before
-
-    def clear(self) -> None:
-        self._lock.acquire(False)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self._lock.acquire(True, -1 if timeout is None else timeout):
-            return False
-        self.set()
-        return True
+    _create_lock = staticmethod(_allocate_lock)
 
 
 class HubEvent:

@@ -1,7 +1,7 @@
 """The way to the hooks for those who call them: pluggy is loaded only where there is a hook plugin."""
 
 import sys
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from apscheduler import installed
 
@@ -31,7 +31,7 @@ class Nobody:
 NOBODY = Nobody()
 
 
-def get_hooks() -> Union["HookManager", Nobody]:
+def get_hooks() -> "HookManager | Nobody":
     """Return the hook manager of this process, or a stand-in where nobody has registered a plugin."""
     hooks = sys.modules.get("apscheduler.hooks")
     manager: HookManager | Nobody = NOBODY if hooks is None else hooks.get_hooks()

@@ -6,7 +6,7 @@ A store that does not declare it is driven by ``adapter.LegacyStoreAdapter``, un
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.job import NEW_OPTIONS
 from apscheduler.jobstores.base import BaseJobStore
@@ -25,7 +25,8 @@ HISTORY_RUNS = 1000
 MAX_COUNTED = 2**31 - 1
 
 
-class StoredJob(NamedTuple):
+@record
+class StoredJob:
     """A job as it was read, and the token of the record it was read from."""
 
     job: "Job"

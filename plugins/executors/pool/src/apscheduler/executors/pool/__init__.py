@@ -130,6 +130,8 @@ class ThreadPoolExecutor(BasePoolExecutor):
     :raises ValueError: if the number of workers is not at least 1
     """
 
+    slots: int
+
     def __init__(
         self, max_workers: int | str = 10, pool_kwargs: Mapping[str, Any] | None = None
     ):
@@ -156,6 +158,9 @@ class ThreadPoolExecutor(BasePoolExecutor):
             raise RuntimeError("The thread pool takes no more runs after its shutdown")
         work, entry = self._work, (job, run_times)
         work.waiting.append(entry)
+        # A look without the lock will do: a thread that leaves, or comes, looks at what is waiting after it has said so.
+        if work.awaits_thread or work.threads >= self.slots:
+            return
         try:
             self._ask_for_thread(work)
         except BaseException:  # the interpreter is shutting down
@@ -171,9 +176,7 @@ class ThreadPoolExecutor(BasePoolExecutor):
         :param at_once: also while one is on its way, which would have the next come
         """
         with self._lock:
-            if work.threads >= (self.slots or 1) or (
-                work.awaits_thread and not at_once
-            ):
+            if work.threads >= self.slots or (work.awaits_thread and not at_once):
                 return
             work.threads += 1
             work.awaits_thread = True
@@ -207,12 +210,15 @@ class ThreadPoolExecutor(BasePoolExecutor):
             try:
                 job, run_times = work.waiting.popleft()
             except IndexError:
-                with self._lock:  # nothing is added between the look and the leave
-                    if not work.waiting:
-                        work.threads -= 1
+                with self._lock:
+                    work.threads -= 1
+                    if (
+                        not work.waiting
+                    ):  # what is added from here on finds that a thread is missing
                         return
+                    work.threads += 1
                 continue
-            if work.waiting:
+            if work.waiting and work.threads < self.slots:
                 self._ask_for_next_thread(work)
             try:
                 self._run(job, run_times)

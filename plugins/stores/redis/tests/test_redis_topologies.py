@@ -247,6 +247,8 @@ def test_a_scheduler_follows_to_the_server_that_takes_over(
     for _ in range(3):
         assert ran.acquire(timeout=PATIENCE)
 
+    with Redis(port=master.port) as old:  # which does not wait by itself
+        assert old.wait(1, PATIENCE * 1000) == 1
     master.kill()
     with Redis(port=replica.port) as new:
         wait_until(lambda: new.role()[0] == b"master", "the replica takes over")

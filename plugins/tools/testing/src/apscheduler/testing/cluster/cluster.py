@@ -174,7 +174,7 @@ class Cluster:
         """Wait until the nodes have run everything, and end them."""
         (self.directory / QUIET).touch()
         wait_until(self._is_quiet, "a node does not listen", every=0.1)
-        wait_until(self._is_over, "there is something left to do", every=0.1)
+        wait_until(self._is_over, self._tell_what_is_left, every=0.1)
         for member in list(self.members):
             self.end(member)
         wait_until(self._is_over, "a run was left behind", every=0.1)
@@ -210,6 +210,16 @@ class Cluster:
         jobs = {job.id for job in self.client.get_jobs()} - {MANUAL}
         return not jobs and not self.client.get_runs(states=OPEN, limit=1)
 
+    def _tell_what_is_left(self) -> str:
+        store = self.client._native_store("default")
+        jobs = [f"{job.id} at {job.next_run_time}" for job in self.client.get_jobs()]
+        lines = ["there is something left to do"]
+        lines += ["jobs:", *jobs, "runs:"]
+        lines += map(str, self.client.get_runs(states=OPEN, limit=20))
+        lines += ["schedulers:", *map(str, store.read_leases())]
+        lines += [f"members: {[member.pid for member in self.members]}", self.log()]
+        return "\n".join(lines)
+
 
 def walk(trigger: BaseTrigger, end: datetime) -> list[float]:
     """Return all fire times of a trigger before a time."""
@@ -222,7 +232,9 @@ def walk(trigger: BaseTrigger, end: datetime) -> list[float]:
 
 
 def wait_until(
-    condition: Callable[[], bool], complaint: str, every: float = 0.005
+    condition: Callable[[], bool],
+    complaint: str | Callable[[], str],
+    every: float = 0.005,
 ) -> None:
     """Wait for something that a process of its own brings about.
 
@@ -231,5 +243,6 @@ def wait_until(
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"After {PATIENCE:g} seconds {complaint}")
+            what = complaint if isinstance(complaint, str) else complaint()
+            raise TimeoutError(f"After {PATIENCE:g} seconds {what}")
         time.sleep(every)

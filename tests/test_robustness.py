@@ -21,12 +21,14 @@ from apscheduler.events import (
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_REMOVED,
 )
+from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.nodes import LEASE_SECONDS, Identity
 from apscheduler.runs import RunFilter, RunState
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import BaseScheduler
@@ -605,6 +607,83 @@ def run_program(program: str, *arguments: str) -> "subprocess.CompletedProcess[s
         text=True,
         timeout=60,
     )
+
+
+class _InterruptedExecutor(BaseExecutor):
+    """Is interrupted while it is handed a job."""
+
+    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
+        if job.id == "interrupted":
+            raise KeyboardInterrupt
+        self._run_job_success(
+            job.id,
+            run_job(job, str(job._jobstore_alias), run_times, self._logger.name),
+        )
+
+
+class _InterruptedStore(SQLAlchemyJobStore):
+    """A store that is interrupted when it has just carried out a claim."""
+
+    def claim(self, request: ClaimRequest) -> ClaimBatch:
+        if super().claim(request).claims:
+            raise KeyboardInterrupt
+        return ClaimBatch()
+
+
+def test_after_an_interrupt_of_a_store_nothing_counts_as_running(
+    make: Any, url: str
+) -> None:
+    scheduler = make(PassScheduler, jobstores={"default": _InterruptedStore(url)})
+    scheduler.start()
+    scheduler.add_job(nothing, id="once")
+    scheduler.add_job(nothing, "interval", hours=1, next_run_time=T0, id="often")
+
+    with pytest.raises(KeyboardInterrupt):
+        scheduler._process_jobs()
+    scheduler.shutdown()
+
+    store = SQLAlchemyJobStore(url)
+    store.start(None, "default")
+    runs = store.get_runs(RunFilter(states=frozenset([RunState.READY])), 10)
+    store.shutdown()
+    assert {run.job_id for run in runs} == {"once", "often"}
+
+
+def test_after_an_interrupt_runs_that_have_not_begun_are_left_to_others(
+    make: Any, url: str
+) -> None:
+    scheduler = make(
+        PassScheduler,
+        jobstores={"default": SQLAlchemyJobStore(url)},
+        executors={"default": _InterruptedExecutor()},
+    )
+    scheduler.start()
+    for job_id in ("done", "interrupted", "later", "last"):
+        scheduler.add_job(nothing, id=job_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        scheduler._process_jobs()
+    scheduler.shutdown(wait=SOON)
+
+    store = SQLAlchemyJobStore(url)
+    other = make(jobstores={"default": store})
+    other.start(paused=True)
+    assert {run.job_id: run.state for run in store.get_runs(RunFilter(), 10)} == {
+        "done": RunState.SUCCEEDED,
+        "interrupted": RunState.RUNNING,
+        "later": RunState.READY,
+        "last": RunState.READY,
+    }
+    other.resume()
+    for job_id in ("later", "last"):
+        run = other.get_runs(job_id=job_id)[0]
+        assert other.wait_for_run(run.id, timeout=SOON).state is RunState.SUCCEEDED
+    # It may have begun: others give its scheduler the time of a lease.
+    someone, now = Identity().node, datetime.now(UTC)
+    store.take_over(someone, now)
+    after = now + timedelta(seconds=LEASE_SECONDS + 1)
+    (taken,) = store.take_over(someone, after)
+    assert (taken.job_id, taken.state) == ("interrupted", RunState.LOST)
 
 
 # Forked processes.

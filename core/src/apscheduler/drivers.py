@@ -137,6 +137,8 @@ class StoreDriver:
         self.is_closing = False
         try:
             self.runs.settle_accounts()
+            if not self.is_failing:  # else it would be waited for in vain
+                self.housekeeper.recover_claims(self.scheduler._clock.now())
         finally:
             if self.lease is not None:
                 self.lease.release()
@@ -323,18 +325,25 @@ class StoreDriver:
         is_leased = partial(self.lease.is_good, self._term) if self.lease else None
         # Where runs are not kept, handing them back would lose them: shutting down waits for them instead.
         may_hand_back = self.store.keeps_runs
-        for claim in claims:
-            outcomes.announce(self.alias, claim, events)
-            if not claim.run_times:
-                if claim.skipped:
-                    self.housekeeper.look_soon()
-                continue
-            is_closing_down = self.engine.stopping or self.is_removed
-            if (is_closing_down and may_hand_back) or (is_leased and not is_leased()):
-                refused.append(claim)
-                continue
-            self.runs.expect(claim, node, offset, is_leased)
-            outcomes.submit(self.alias, claim, events)
+        left = iter(claims)
+        try:
+            for claim in left:
+                outcomes.announce(self.alias, claim, events)
+                if not claim.run_times:
+                    if claim.skipped:
+                        self.housekeeper.look_soon()
+                    continue
+                is_closing_down = self.engine.stopping or self.is_removed
+                if (is_closing_down and may_hand_back) or (
+                    is_leased and not is_leased()
+                ):
+                    refused.append(claim)
+                    continue
+                self.runs.expect(claim, node, offset, is_leased)
+                outcomes.submit(self.alias, claim, events)
+        except BaseException:  # of a signal handler, such as KeyboardInterrupt
+            self.runs.keep_from_starting([*refused, *left])
+            raise
         if refused:
             self.store.hand_back(refused)
 

@@ -96,10 +96,7 @@ class Housekeeper:
 
     def keep(self, now: datetime) -> None:
         """Do what is due."""
-        if self._is_unsure:
-            self._recover_claims(now)
-            self._is_unsure = False
-            self._unsure_jobs = {}
+        self.recover_claims(now)
         if self._driver.lease is not None:
             self._look_for_the_dead(now)
         # A time that is too far ahead is from before the clock was set back.
@@ -131,8 +128,13 @@ class Housekeeper:
         before, self._ahead = self._ahead, now.timestamp() - time.monotonic()
         return before is not None and self._ahead - before > RENEW_SECONDS
 
-    def _recover_claims(self, now: datetime) -> None:
-        """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it."""
+    def recover_claims(self, now: datetime) -> None:
+        """Give back what was claimed by a step whose answer got lost: as long as this node lives, nobody takes it.
+
+        :raises Exception: whatever the store raises; it is tried again
+        """
+        if not self._is_unsure:
+            return
         driver, store = self._driver, self._driver.store
         # In this order: what goes on now may have ended when the store is asked, and what has ended is recorded before.
         unsettled = driver.engine.find_unsettled_runs()
@@ -153,6 +155,7 @@ class Housekeeper:
             times = RunTimes([run.scheduled_time], (run.id,), run.claim_id, run.attempt)
             plan = Plan([run.scheduled_time], job.next_run_time)
             store.hand_back([Claim(job, plan, times)])
+        self._is_unsure, self._unsure_jobs = False, {}
 
     def _find_claimed(self, job_id: str) -> Job | None:
         """Return the job of a run that was claimed by a step that failed."""

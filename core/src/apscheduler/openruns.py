@@ -1,6 +1,6 @@
 """The runs of one store that go on in this process: noted before they start, and recorded when they have ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -127,6 +127,15 @@ class OpenRuns:
         times.is_ready, times.may_start = claim.ready, may_start
         for run_id in times.run_ids:
             self._claims[run_id] = claim
+
+    def keep_from_starting(self, claims: Sequence[Claim]) -> None:
+        """Note that runs which were claimed are not started: others may."""
+        self._unstarted += [claim for claim in claims if claim.run_times]
+
+    def abandon(self, run_times: RunTimes) -> None:
+        """Forget runs of which nobody knows whether an executor has them: who takes over from this node decides."""
+        for run_id in run_times.run_ids:
+            self._claims.pop(run_id, None)
 
     # The end
 

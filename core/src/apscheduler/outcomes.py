@@ -126,6 +126,11 @@ class Outcomes:
                 event = JobExecutionEvent(code, job.id, alias, run_time, exception=exc)
                 identify(event, run_times, index)
                 scheduler._dispatch_event(event)
+        except BaseException:  # of a signal handler
+            driver = scheduler._engine.drivers.get(alias)
+            if driver is not None:
+                driver.runs.abandon(run_times)
+            raise
         else:
             if scheduler._is_heard(EVENT_JOB_SUBMITTED):
                 events.append(

@@ -686,6 +686,28 @@ def test_after_an_interrupt_runs_that_have_not_begun_are_left_to_others(
     assert (taken.job_id, taken.state) == ("interrupted", RunState.LOST)
 
 
+# Nothing stays behind.
+
+
+def test_no_thread_is_left_when_a_shutdown_has_come_to_its_end(
+    make: Any, url: str
+) -> None:
+    before = set(threading.enumerate())
+    scheduler = make(
+        jobstores={"default": SQLAlchemyJobStore(url), "other": MemoryJobStore()}
+    )
+    for _ in range(3):
+        scheduler.start()
+        scheduler.add_job(nothing, id="a")
+        scheduler.add_job(nothing, id="b", jobstore="other")
+        run = scheduler.run_job("a")
+        assert scheduler.wait_for_run(run.id, timeout=SOON).state is RunState.SUCCEEDED
+
+        scheduler.shutdown()
+
+        assert set(threading.enumerate()) <= before
+
+
 # Forked processes.
 
 

@@ -24,6 +24,8 @@ EXIT_SECONDS = 5.0
 NAMED_RUNS = 10
 # The writing thread goes when it has had nothing to do for so long.
 LINGER_SECONDS = 2.0
+# Who shuts down waits for it no longer than this.
+END_SECONDS = 1.0
 
 
 class CompletionBuffer:
@@ -46,6 +48,7 @@ class CompletionBuffer:
         # When the first of those that wait came: a claim may have taken those before it.
         self._waiting_since = 0.0
         self._thread: threading.Thread | None = None
+        self._lingers = True
         _buffers.add(self)
 
     def add(self, completion: Completion, urgent: bool = False) -> None:
@@ -63,6 +66,7 @@ class CompletionBuffer:
             self._pending.append(completion)
             self._urgent |= urgent or len(self._pending) >= BATCH_SIZE
             if self._thread is None:
+                self._lingers = True
                 thread = threading.Thread(
                     target=self._write, name="APScheduler completions", daemon=True
                 )
@@ -114,6 +118,15 @@ class CompletionBuffer:
                 self.give_back(taken)
                 raise
 
+    def end_thread(self) -> None:
+        """Have the writing thread go as soon as it has nothing to do, and wait for that a moment."""
+        with self._changed:
+            self._lingers = False
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(END_SECONDS)
+
     def flush_at_exit(self, deadline: float) -> None:
         """Write what is waiting; until the deadline, in monotonic time, a store that fails is tried again."""
         while True:
@@ -150,7 +163,7 @@ class CompletionBuffer:
 
         while True:
             with self._changed:
-                if not self._pending:
+                if not self._pending and self._lingers:
                     self._changed.wait(LINGER_SECONDS)
                 if not self._pending:
                     self._thread = None

@@ -140,6 +140,7 @@ class StoreDriver:
             if not self.is_failing:  # else it would be waited for in vain
                 self.housekeeper.recover_claims(self.scheduler._clock.now())
         finally:
+            self.completions.end_thread()
             if self.lease is not None:
                 self.lease.release()
             self.store.shutdown()

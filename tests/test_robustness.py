@@ -708,6 +708,18 @@ def test_no_thread_is_left_when_a_shutdown_has_come_to_its_end(
         assert set(threading.enumerate()) <= before
 
 
+def test_a_job_that_is_over_is_not_remembered(make: Any, url: str) -> None:
+    store = SQLAlchemyJobStore(url)
+    scheduler = make(PassScheduler, jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job(nothing, id="over")
+    scheduler.add_job(nothing, IntervalTrigger(hours=1), id="goes on")
+
+    scheduler._process_jobs()
+
+    assert list(store._restorer._known) == ["goes on"]
+
+
 # Forked processes.
 
 

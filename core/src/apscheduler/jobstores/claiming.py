@@ -233,7 +233,10 @@ class ClaimPass(ABC):
         for step, was_carried_out in zip(self._steps, carried_out, strict=True):
             if was_carried_out:
                 self.batch.claims.append(step.claim)
-                if step.timestamp is not None and step.timestamp <= self.timestamp:
+                if step.timestamp is None:
+                    if step.claim.is_finished:
+                        self.restorer.forget(step.claim.job.id)
+                elif step.timestamp <= self.timestamp:
                     self.batch.more = True
         return all(carried_out)
 

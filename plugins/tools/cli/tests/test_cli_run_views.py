@@ -166,7 +166,7 @@ def test_a_terminal_shows_what_comes_next_what_runs_and_how_runs_ended(
 ) -> None:
     view = terminal()
 
-    view.wait_for(r"Next\n(\d\d:\d\d:\d\d  (tick|fail) +(in|due)[^\n]*\n){2}")
+    view.wait_for(r"Next\n(\d\d:\d\d:\d\d +(tick|fail) +(in|due)[^\n]*\n){2}")
     view.wait_for(r"Running\n\d\d:\d\d:\d\d  work  for \d")
     view.wait_for(r"Recent\n(.*\n)*?\d\d:\d\d:\d\d  tick +ok +took 0\.00 s")
     view.wait_for(r"fail +failed +took 0\.00 s; ValueError: no luck")

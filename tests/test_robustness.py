@@ -690,22 +690,28 @@ def test_after_an_interrupt_runs_that_have_not_begun_are_left_to_others(
 
 
 def test_no_thread_is_left_when_a_shutdown_has_come_to_its_end(
-    make: Any, url: str
+    make: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(completions, "LINGER_SECONDS", 1000)
     before = set(threading.enumerate())
     scheduler = make(
         jobstores={"default": SQLAlchemyJobStore(url), "other": MemoryJobStore()}
     )
     for _ in range(3):
         scheduler.start()
-        scheduler.add_job(nothing, id="a")
+        scheduler.add_job(
+            nothing, IntervalTrigger(hours=1), id="a", replace_existing=True
+        )
         scheduler.add_job(nothing, id="b", jobstore="other")
         run = scheduler.run_job("a")
         assert scheduler.wait_for_run(run.id, timeout=SOON).state is RunState.SUCCEEDED
 
         scheduler.shutdown()
 
-        assert set(threading.enumerate()) <= before
+        deadline = time.monotonic() + SOON
+        while not set(threading.enumerate()) <= before:
+            assert time.monotonic() < deadline, "a thread goes on"
+            time.sleep(0.001)
 
 
 def test_a_job_that_is_over_is_not_remembered(make: Any, url: str) -> None:

@@ -78,7 +78,7 @@ class CompletionBuffer:
                 else:
                     self._thread = thread
             elif self._urgent or len(self._pending) == 1:
-                self._changed.notify()
+                self._changed.notify_all()
 
     @property
     def has_pending(self) -> bool:
@@ -122,10 +122,9 @@ class CompletionBuffer:
         """Have the writing thread go as soon as it has nothing to do, and wait for that a moment."""
         with self._changed:
             self._lingers = False
-            self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(END_SECONDS)
+            self._changed.notify_all()
+            # Not join(), for which gevent invents a thread that stays.
+            self._changed.wait_for(lambda: self._thread is None, END_SECONDS)
 
     def flush_at_exit(self, deadline: float) -> None:
         """Write what is waiting; until the deadline, in monotonic time, a store that fails is tried again."""
@@ -167,6 +166,7 @@ class CompletionBuffer:
                     self._changed.wait(LINGER_SECONDS)
                 if not self._pending:
                     self._thread = None
+                    self._changed.notify_all()
                     return
                 left = self._waiting_since + delay - time.monotonic()
                 if left > 0 and not is_urgent():

@@ -9,11 +9,12 @@ from typing import Any
 from tzlocal import get_localzone
 
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import asdate, astimezone, timezone_repr
+from apscheduler.util import asdate, astimezone, datetime_utc_add, timezone_repr
 
 STATE_VERSION = 1
 
 ONE_DAY = timedelta(days=1)
+NO_TIME = timedelta()
 
 # Months are counted from 0.
 MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -40,7 +41,6 @@ class CalendarIntervalTrigger(BaseTrigger):
 
     __slots__ = (
         "_has_start",
-        "_late_time",
         "_month_step",
         "_skips",
         "_time",
@@ -107,7 +107,6 @@ class CalendarIntervalTrigger(BaseTrigger):
 
     def _set_time(self, hour: int, minute: int, second: int) -> None:
         self._time = time(hour, minute, second)
-        self._late_time = self._time.replace(fold=1)
 
     def _set_zone(self, zone: tzinfo) -> None:
         self.timezone = zone
@@ -125,8 +124,8 @@ class CalendarIntervalTrigger(BaseTrigger):
                 if self.jitter:
                     following = self._get_next_on_grid(previous_fire_time)
                 else:
-                    local = previous_fire_time.astimezone(self.timezone)
-                    following = self._find(self._step(local.date()))
+                    last = previous_fire_time.astimezone(self.timezone).date()
+                    following = self._find(self._step(last))
             except OverflowError:  # beyond the year 9999
                 return None
         if not self.jitter:
@@ -145,7 +144,11 @@ class CalendarIntervalTrigger(BaseTrigger):
         :raises OverflowError: beyond the last date there is
         """
         if self._month_step:
-            day = _add_months(day, self._month_step)
+            number, index = day.day, _get_month_index(day) + self._month_step
+            # Until there is such a day.
+            while (following := _make_date(index, number)) is None:
+                index += self._month_step
+            day = following
         return day + self._week_step if self._week_step else day
 
     def _find(self, day: date) -> datetime | None:
@@ -161,12 +164,8 @@ class CalendarIntervalTrigger(BaseTrigger):
     def _get_time_on(self, day: date) -> datetime | None:
         """Return our time of this day, or None if the clocks skip it."""
         candidate = datetime.combine(day, self._time, self.timezone)
-        if not self._skips:
-            return candidate
-        offset = candidate.utcoffset()
-        after = datetime.combine(day, self._late_time, self.timezone).utcoffset()
-        # The two readings of a skipped time use the offsets before and after the change.
-        if offset is not None and after is not None and offset < after:
+        # There and back, a skipped time becomes a later one.
+        if self._skips and datetime_utc_add(candidate, NO_TIME) != candidate:
             return None
         return candidate
 
@@ -300,7 +299,7 @@ def _make_date(month_index: int, day: int) -> date | None:
 
     :raises OverflowError: beyond the year 9999
     """
-    year, month = divmod(month_index, 12)
+    year, month = month_index // 12, month_index % 12
     if year > MAXYEAR:
         raise OverflowError("beyond the last year there is")
     if day > MONTH_LENGTHS[month] and (
@@ -308,13 +307,6 @@ def _make_date(month_index: int, day: int) -> date | None:
     ):
         return None
     return date(year, month + 1, day)
-
-
-def _add_months(day: date, months: int) -> date:
-    index = _get_month_index(day) + months
-    while (following := _make_date(index, day.day)) is None:
-        index += months
-    return following
 
 
 def _read_date(value: str | date | None, name: str, zone: tzinfo) -> date | None:

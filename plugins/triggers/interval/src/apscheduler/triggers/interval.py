@@ -39,7 +39,6 @@ class IntervalTrigger(BaseTrigger):
     """
 
     __slots__ = (
-        "_adding_zone",
         "_has_start",
         "_start_instant",
         "end_date",
@@ -56,7 +55,6 @@ class IntervalTrigger(BaseTrigger):
     interval: timedelta
     interval_length: float
     jitter: float | None
-    _adding_zone: tzinfo
     _start_instant: datetime
 
     def __init__(
@@ -102,10 +100,6 @@ class IntervalTrigger(BaseTrigger):
             self._start_instant = self.start_date.astimezone(UTC)
         except OverflowError:  # in the last hours of the year 9999
             self._start_instant = datetime.max.replace(tzinfo=UTC)
-        # Adding to wall clocks is right only in zones that never change them; those know their offset without being
-        # told the date.
-        is_fixed = self.timezone.utcoffset(None) is not None
-        self._adding_zone = self.timezone if is_fixed else UTC
 
     def get_next_fire_time(
         self, previous_fire_time: datetime | None, now: datetime
@@ -116,9 +110,9 @@ class IntervalTrigger(BaseTrigger):
                 return self._finish(self._get_first(now), now)
             if self.jitter:
                 return self._finish(self._get_next_on_grid(previous_fire_time), now)
-            following = previous_fire_time.astimezone(self._adding_zone) + self.interval
-            # Never both in a zone that changes its clocks, where Python compares wall clocks instead of instants.
-            if self.end_date is not None and following > self.end_date:
+            following = datetime_utc_add(previous_fire_time, self.interval)
+            # As instants: of two times in one zone, Python compares the wall clocks.
+            if self.end_date is not None and following.astimezone(UTC) > self.end_date:
                 return None
             return following.astimezone(self.timezone)
         except OverflowError:  # beyond the year 9999

@@ -137,8 +137,8 @@ WORKLOADS = (
         rounds=2,
         servers=("redis",),
         aims={
-            f"{store}: {what} a job": Faster(2)
-            for store in ("SQLite", "Redis")
+            f"{jobs}: {what} a job": Faster(2)
+            for jobs in ("SQLite, interval", "SQLite, cron", "Redis, interval")
             for what in ("list", "look up")
         },
     ),

@@ -18,17 +18,22 @@ from redis_store import URL, RedisStage
 LOOKUPS = 500
 REPETITIONS = 5
 
+INTERVAL = {"trigger": "interval", "hours": 1}
 
-def measure(report: Report, name: str, stores: tuple[Any, Any], number: int) -> None:
+
+def measure(
+    report: Report, name: str, stores: tuple[Any, Any], number: int, **trigger: Any
+) -> None:
     """Measure how long the scheduler that has added the jobs takes, and one that has not seen them.
 
     :param stores: two stores in the same place
+    :param trigger: the trigger of all jobs, as it is given to ``add_job``
     """
     first, second = (BackgroundScheduler(timezone="UTC") for _ in stores)
     first.add_jobstore(stores[0])
     first.start(paused=True)
     for _ in range(number):
-        first.add_job(counting.tick, "interval", hours=1)
+        first.add_job(counting.tick, **trigger)
     second.add_jobstore(stores[1])
     second.start(paused=True)
     report.add(
@@ -55,11 +60,17 @@ def measure(report: Report, name: str, stores: tuple[Any, Any], number: int) -> 
 
 
 def measure_sqlite(report: Report, number: int) -> None:
-    """Measure with a database file."""
-    with tempfile.TemporaryDirectory(prefix="apscheduler-bench-") as directory:
-        url = f"sqlite:///{Path(directory, 'jobs.sqlite')}"
-        stores = SQLAlchemyJobStore(url), SQLAlchemyJobStore(url)
-        measure(report, "SQLite", stores, number)
+    """Measure with database files."""
+    triggers: tuple[dict[str, Any], ...] = (
+        INTERVAL,
+        {"trigger": "cron", "hour": "*/2"},
+    )
+    for trigger in triggers:
+        name = f"SQLite, {trigger['trigger']}"
+        with tempfile.TemporaryDirectory(prefix="apscheduler-bench-") as directory:
+            url = f"sqlite:///{Path(directory, 'jobs.sqlite')}"
+            stores = SQLAlchemyJobStore(url), SQLAlchemyJobStore(url)
+            measure(report, name, stores, number, **trigger)
 
 
 def measure_redis(report: Report, number: int) -> None:
@@ -73,7 +84,8 @@ def measure_redis(report: Report, number: int) -> None:
         return
     stage.clean_up()
     try:
-        measure(report, "Redis", (stage.make_store(), stage.make_store()), number)
+        stores = stage.make_store(), stage.make_store()
+        measure(report, "Redis, interval", stores, number, **INTERVAL)
     finally:
         stage.clean_up()
         stage.close()

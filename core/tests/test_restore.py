@@ -9,13 +9,13 @@ import pytest
 
 from apscheduler.job import Job
 from apscheduler.jobstores.restore import Restorer
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 
 TIME = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 class NoonTrigger(BaseTrigger):
-    """A trigger whose state is nothing but constants."""
+    """A trigger that can be copied."""
 
     def __init__(self, hour: int = 12):
         self.hour = hour
@@ -25,18 +25,12 @@ class NoonTrigger(BaseTrigger):
     ) -> datetime | None:
         return None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"hour": self.hour}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.hour = state["hour"]
+COPIERS[NoonTrigger] = lambda trigger: NoonTrigger(trigger.hour)
 
 
-class ListTrigger(NoonTrigger):
-    """A trigger that keeps something that can be changed."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"hour": self.hour, "more": [1]}
+class DerivedTrigger(NoonTrigger):
+    """A trigger that may keep more than what the class that it derives from knows how to copy."""
 
 
 def work(*args: object, **kwargs: object) -> None:
@@ -144,10 +138,10 @@ def test_the_function_of_a_known_job_is_what_its_name_leads_to_now(
     assert restored.func is due.func is print
 
 
-def test_jobs_whose_triggers_keep_more_than_constants_are_read_each_time(
+def test_jobs_whose_triggers_do_not_say_how_they_are_copied_are_read_each_time(
     make_restorer: Callable[..., Restorer], reader: Reader
 ) -> None:
-    restorer, job = make_restorer(), make_job(ListTrigger())
+    restorer, job = make_restorer(), make_job(DerivedTrigger())
     data = pickle.dumps(job.__getstate__())
     restorer.learn(job, data)
     reader.count = 0
@@ -156,6 +150,45 @@ def test_jobs_whose_triggers_keep_more_than_constants_are_read_each_time(
 
     assert reader.count == 2
     assert jobs[0].trigger is not jobs[1].trigger
+
+
+def test_what_somebody_has_looked_at_is_read_once(
+    make_restorer: Callable[..., Restorer], reader: Reader
+) -> None:
+    restorer, job = make_restorer(), make_job(NoonTrigger(11), name="Ann")
+    data = pickle.dumps(job.__getstate__())
+
+    first = restorer.restore("work", data, None)
+    first.kwargs["name"] = "Bob"
+    first.trigger.hour = 13  # type: ignore[attr-defined]  # it is a NoonTrigger
+    second = restorer.restore("work", data, TIME.timestamp())
+
+    assert reader.count == 1
+    assert isinstance(second.trigger, NoonTrigger)
+    assert (second.kwargs, second.trigger.hour) == ({"name": "Ann"}, 11)
+    assert second.next_run_time == TIME
+
+
+def test_looking_at_many_jobs_does_not_crowd_out_those_that_are_known(
+    make_restorer: Callable[..., Restorer],
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apscheduler.jobstores.restore.CACHE_SIZE", 2)
+    restorer = make_restorer()
+    states = {}
+    for job_id in ("first", "second", "third"):
+        job = make_job(NoonTrigger())
+        job.id = job_id
+        states[job_id] = pickle.dumps(job.__getstate__())
+    restorer.restore_due("first", states["first"], TIME.timestamp())
+
+    for job_id, data in states.items():
+        restorer.restore(job_id, data, None)
+    reader.count = 0
+    restorer.restore_due("first", states["first"], TIME.timestamp())
+
+    assert reader.count == 0
 
 
 def test_formats_that_may_change_what_they_write_are_read_once(

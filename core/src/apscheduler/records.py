@@ -4,7 +4,7 @@ Dataclasses need modules that look into functions and source code. Loading those
 sixth of what a program does until its first job runs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -40,9 +40,13 @@ def record(cls: type[T]) -> type[T]:
     return type(cls.__name__, cls.__bases__, body)
 
 
-def copier(cls: type[T]) -> Callable[[T], T]:
-    """Return a function that makes another object of a class with slots, with the same values in them."""
-    names = [name for name in vars(cls)["__slots__"] if name != "__weakref__"]
+def copier(cls: type[T], without: Collection[str] = ()) -> Callable[[T], T]:
+    """Return a function that makes another object of a class with slots, with the same values in them.
+
+    :param without: slots to leave empty; all others must have a value
+    """
+    without = {"__weakref__", *without}
+    names = [name for name in vars(cls)["__slots__"] if name not in without]
     lines = [f"    new.{name} = old.{name}" for name in names]
     source = "\n".join(
         ["def copy(old):", "    new = make(cls)", *lines, "    return new"]

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
-from functools import lru_cache
 from types import MethodType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,7 +15,7 @@ from zoneinfo import ZoneInfo
 from apscheduler.callables import ref_to_obj
 from apscheduler.job import Job
 from apscheduler.records import copier, record
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.util import utc_timestamp_to_datetime
 
 # How many states are remembered.
@@ -40,13 +39,13 @@ class _Known:
 
     :ivar job: what it is copied from; nobody else has it
     :ivar is_copied: whether the arguments can be changed, so that every copy needs its own
-    :ivar trigger_state: what another trigger is made of; None if only reading the bytes again makes another one
+    :ivar copy_trigger: makes another trigger; None if only reading the bytes again does
     """
 
     data: bytes
     job: Job
     is_copied: bool
-    trigger_state: dict[str, Any] | None
+    copy_trigger: Callable[[Any], BaseTrigger] | None
 
 
 class _Failure(NamedTuple):
@@ -86,11 +85,16 @@ class Restorer:
         :raises Exception: whatever unpickling and looking up the function raise
         """
         known = self._known.get(job_id)
-        if known and known.data == data and known.trigger_state is not None:
+        if known and known.data == data and known.copy_trigger:
             job = self._make_copy(known)
-            job.trigger = _make_trigger(type(job.trigger), known.trigger_state)
+            job.trigger = known.copy_trigger(job.trigger)
         else:
             job = self._read(job_id, data)
+            # What is due, and likely to be again, is not to give way to a look at everything.
+            has_room = known is not None or len(self._known) < CACHE_SIZE
+            copy_trigger = COPIERS.get(type(job.trigger))
+            if has_room and copy_trigger and self._can_keep(job):
+                self._keep(job, data, copy_trigger)
         set_next_run_time(job, timestamp)
         if self._failures:
             self._failures.pop(job_id, None)
@@ -144,21 +148,14 @@ class Restorer:
 
     def learn(self, job: Job, data: bytes) -> None:
         """Remember what was just written of a job, so that it need not be unpickled while others wait for a claim."""
-        # The object of a method becomes an argument, and nobody expects another one to be made now.
-        if self._loads is None or isinstance(job.func, MethodType):
-            return
-        if not _are_immutable(job.args, job.kwargs):
+        if not self._can_keep(job):
             return
         try:
-            trigger_state = _flat_state(job.trigger)
-            if trigger_state is not None and self._is_exact():
-                # What is written now may be changed by whoever has the job, all but its constants.
-                copied = copy_of(job)
-                copied.trigger = _make_trigger(type(job.trigger), trigger_state)
-                copied.kwargs = dict(job.kwargs)
-                known = _Known(data, copied, False, trigger_state)
-            else:
-                known = _know(data, self._make(self._loads(data)))
+            copy_trigger = COPIERS.get(type(job.trigger))
+            if copy_trigger and self._is_exact():
+                self._keep(job, data, copy_trigger)
+                return
+            known = _know(data, self._read(job.id, data))
         except Exception:  # whoever claims the job says so
             return
         if not known.is_copied:
@@ -229,6 +226,24 @@ class Restorer:
         self._link(job)
         return job
 
+    def _can_keep(self, job: Job) -> bool:
+        """Return whether there is nothing to a job that would have to be made again for each copy, besides its trigger."""
+        # The object of a method becomes an argument, and nobody expects another one to be made now.
+        return (
+            self._loads is not None
+            and not isinstance(job.func, MethodType)
+            and _are_immutable(job.args, job.kwargs)
+        )
+
+    def _keep(
+        self, job: Job, data: bytes, copy_trigger: Callable[[Any], BaseTrigger]
+    ) -> None:
+        """Remember a copy of a job that somebody else has, and may change."""
+        copied = copy_of(job)
+        copied.trigger = copy_trigger(job.trigger)
+        copied.kwargs = dict(job.kwargs)
+        self._remember(job.id, _Known(data, copied, False, copy_trigger))
+
     def _remember(self, job_id: str, known: _Known) -> None:
         self._known[job_id] = known
         if len(self._known) > CACHE_SIZE:
@@ -273,36 +288,7 @@ def check_identity(job_id: str, found: object) -> None:
 def _know(data: bytes, job: Job) -> _Known:
     """Return what is to be known of a job that was just read."""
     is_copied = not _are_immutable(job.args, job.kwargs)
-    return _Known(data, job, is_copied, _flat_state(job.trigger))
-
-
-def _flat_state(trigger: BaseTrigger) -> dict[str, Any] | None:
-    """Return what pickling would keep of a trigger if that is nothing but constants, else None."""
-    if not _keeps_its_state(type(trigger)):
-        return None
-    state: Any = trigger.__getstate__()
-    if type(state) is dict and ATOMS.issuperset(map(type, state.values())):
-        return dict(state)
-    return None
-
-
-@lru_cache(maxsize=100)
-def _keeps_its_state(kind: type[BaseTrigger]) -> bool:
-    """Return whether triggers of this kind are pickled as their state, and nothing else."""
-    return (
-        kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ is object.__reduce__
-        and hasattr(kind, "__setstate__")
-        and not hasattr(kind, "__getnewargs__")
-        and not hasattr(kind, "__getnewargs_ex__")
-    )
-
-
-def _make_trigger(kind: type[BaseTrigger], state: dict[str, Any]) -> BaseTrigger:
-    """Return what unpickling would make: another trigger of this kind and state."""
-    trigger = kind.__new__(kind)
-    trigger.__setstate__(dict(state))  # type: ignore[attr-defined]  # _flat_state has looked for it
-    return trigger
+    return _Known(data, job, is_copied, COPIERS.get(type(job.trigger)))
 
 
 def set_next_run_time(job: Job, timestamp: float | None) -> None:

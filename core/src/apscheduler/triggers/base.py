@@ -2,6 +2,7 @@
 
 import random
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -175,6 +176,11 @@ class BaseTrigger(metaclass=ABCMeta):
             return datetime_utc_add(next_fire_time, delay)
         except OverflowError:
             return next_fire_time
+
+
+# How triggers of these classes, not of those derived from them, are copied so that the copy can be changed. Job stores
+# copy what they have read for whoever asks for a job; triggers of other classes are read again each time.
+COPIERS: dict[type[BaseTrigger], Callable[[Any], BaseTrigger]] = {}
 
 
 def set_state(trigger: BaseTrigger, state: Any) -> None:

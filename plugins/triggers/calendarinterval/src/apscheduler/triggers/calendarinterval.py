@@ -8,7 +8,8 @@ from typing import Any
 
 from tzlocal import get_localzone
 
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.records import copier
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.util import asdate, astimezone, datetime_utc_add, timezone_repr
 
 STATE_VERSION = 1
@@ -273,6 +274,7 @@ class CalendarIntervalTrigger(BaseTrigger):
         self.end_date = state["end_date"]
         self._set_zone(astimezone(state["timezone"]))
         self.jitter = state.get("jitter")
+        self._has_start = True
 
     def __repr__(self) -> str:
         options = [
@@ -288,6 +290,9 @@ class CalendarIntervalTrigger(BaseTrigger):
         return f"CalendarIntervalTrigger({', '.join(options)})"
 
     __str__ = __repr__
+
+
+COPIERS[CalendarIntervalTrigger] = copier(CalendarIntervalTrigger)
 
 
 def _get_month_index(day: date) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 from tzlocal import get_localzone
 
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.records import copier
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.util import astimezone, convert_to_datetime, datetime_repr
 
 STATE_VERSION = 1
@@ -75,3 +76,6 @@ class DateTrigger(BaseTrigger):
 
     def __repr__(self) -> str:
         return f"<DateTrigger (run_date={datetime_repr(self.run_date)!r})>"
+
+
+COPIERS[DateTrigger] = copier(DateTrigger)

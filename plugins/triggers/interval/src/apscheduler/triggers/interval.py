@@ -6,7 +6,8 @@ from typing import Any
 
 from tzlocal import get_localzone
 
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.records import copier
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.util import (
     astimezone,
     convert_to_datetime,
@@ -210,6 +211,7 @@ class IntervalTrigger(BaseTrigger):
         self.end_date = state["end_date"]
         self.interval = state["interval"]
         self.jitter = state.get("jitter")
+        self._has_start = True
         self._prepare()
 
     def __str__(self) -> str:
@@ -226,6 +228,9 @@ class IntervalTrigger(BaseTrigger):
             options.append(f"jitter={self.jitter}")
         options.append(f"timezone={str(self.timezone)!r}")
         return f"<IntervalTrigger ({', '.join(options)})>"
+
+
+COPIERS[IntervalTrigger] = copier(IntervalTrigger)
 
 
 def _make_interval(**parts: float) -> timedelta:

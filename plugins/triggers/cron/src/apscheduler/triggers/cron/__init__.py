@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self, get_args
 
 from tzlocal import get_localzone
 
-from apscheduler.triggers.base import BaseTrigger
+from apscheduler.records import copier
+from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.triggers.cron import limits, words
 from apscheduler.triggers.cron.crontab import (
     Dialect,
@@ -414,6 +415,19 @@ class CronTrigger(BaseTrigger):
         if self.day_or_weekday:
             texts.append("day_or_weekday=True")
         return texts
+
+
+_copy_slots = copier(CronTrigger, without={"_occurrences"})
+
+
+def _copy(trigger: CronTrigger) -> CronTrigger:
+    made = _copy_slots(trigger)
+    # The fields themselves are as good as constants: who wants another one makes it.
+    made.fields = list(trigger.fields)
+    return made
+
+
+COPIERS[CronTrigger] = _copy
 
 
 def _choose_zone(

@@ -30,6 +30,14 @@ POSITIONS = ("1st", "2nd", "3rd", "4th", "5th", "last")
 LAST_POSITION = POSITIONS.index("last")
 
 
+def set_attributes(self: object, state: dict[str, object]) -> None:
+    """Give an object that is unpickled its attributes."""
+    state.pop("__class__", None)
+    # One by one: an object whose dictionary was asked for takes twice the memory.
+    for name, value in state.items():
+        setattr(self, name, value)
+
+
 def _index_of(name: str, names: list[str], kind: str) -> int:
     try:
         return names.index(name.lower())
@@ -74,8 +82,7 @@ class AllExpression:
         return values[index] if index < len(values) else None
 
     # Without it, pickled data could change the class itself.
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
+    __setstate__ = set_attributes
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)

@@ -13,6 +13,7 @@ from apscheduler.triggers.cron.expressions import (
     RangeExpression,
     WeekdayPositionExpression,
     WeekdayRangeExpression,
+    set_attributes,
 )
 from apscheduler.triggers.cron.limits import DEFAULT_VALUES, MAX_VALUES, MIN_VALUES
 
@@ -118,8 +119,7 @@ class BaseField:
         self.expressions.append(compiled)
 
     # Without it, pickled data could change the class itself.
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+    __setstate__ = set_attributes
 
     def __eq__(self, other: object) -> bool:
         return (

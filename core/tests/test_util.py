@@ -355,6 +355,32 @@ class TestDates:
         assert util.datetime_utc_add(datetime(2026, 3, 28, 12), day).hour == 12
         assert util.timedelta_seconds(day) == 86400.0
 
+    def test_elapsed_time_is_added_in_zones_of_every_library(self) -> None:
+        dateutil = pytest.importorskip("dateutil.tz")
+        instant = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+
+        for zone in (
+            BERLIN,
+            pytz.timezone("Europe/Berlin"),
+            dateutil.gettz(str(BERLIN)),
+        ):
+            later = util.datetime_utc_add(instant.astimezone(zone), timedelta(hours=1))
+
+            assert later.isoformat() == "2026-10-25T02:30:00+01:00"
+            assert later.astimezone(UTC) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+
+    def test_instants_come_one_after_another_also_where_the_clock_is_set_back(
+        self,
+    ) -> None:
+        before = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)
+        after = datetime(2026, 10, 25, 2, 10, fold=1, tzinfo=BERLIN)
+
+        assert util.is_later(after, before)
+        assert not util.is_later(before, after)
+        assert not util.is_later(before, before)
+        assert util.is_later(after, before.astimezone(UTC))
+        assert util.is_later(after.astimezone(UTC), before.astimezone(UTC))
+
     def test_datetime_repr_shows_the_zone(self) -> None:
         summer = datetime(2026, 6, 1, 12, tzinfo=BERLIN)
 

@@ -1,7 +1,7 @@
 """The runs of one store that go on in this process: noted before they start, and recorded when they have ended."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from apscheduler.completions import CompletionBuffer
@@ -176,10 +176,8 @@ class OpenRuns:
                 event.traceback,
                 keeps_history(claim.job, self._store.history_runs != 0),
             )
-            again = claim.plan.next_run_time
             self.completions.add(
-                completion,
-                again is not None and type(claim.job) is Job and again < now + URGENT,
+                completion, self._store.performs_io and _fires_again_soon(claim, now)
             )
             return completion
         finally:
@@ -233,6 +231,11 @@ class OpenRuns:
             except BaseException:
                 self._unstarted += unstarted
                 raise
+
+
+def _fires_again_soon(claim: Claim, now: datetime) -> bool:
+    again = claim.plan.next_run_time
+    return again is not None and type(claim.job) is Job and again < now + URGENT
 
 
 def _claim_again(run_id: str, claim: Claim) -> Claim:

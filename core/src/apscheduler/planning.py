@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from apscheduler.runs import FireRange, Plan
 from apscheduler.triggers.base import BaseTrigger, TriggerError
-from apscheduler.util import convert_to_datetime
+from apscheduler.util import convert_to_datetime, is_later
 
 if TYPE_CHECKING:
     from apscheduler.job import Job
@@ -49,8 +49,7 @@ def next_fire_time(job: "Job", previous: datetime, now: datetime) -> datetime | 
         # APScheduler 3 takes texts and naive datetimes, too.
         following = convert_to_datetime(following, job._timezone, "next_run_time")
     moment: datetime = following
-    # As instants: with one zone on both sides Python compares wall clocks, which run backwards once a year.
-    if moment.timestamp() <= previous.timestamp():
+    if not is_later(moment, previous):
         raise TriggerError(
             f"The trigger of job {job.id!r} ({job.trigger}) does not advance: after {previous} it returned "
             f"{moment}; a trigger must return a later time, or None"
@@ -67,8 +66,7 @@ def first_fire_time(trigger: BaseTrigger, now: datetime) -> datetime | None:
     first = trigger.get_next_fire_time(None, now)
     if trigger.starts_in_the_past() is not True:
         return first
-    # As instants: with one zone on both sides Python compares wall clocks, which run backwards once a year.
-    if first is None or first.timestamp() >= now.timestamp():
+    if first is None or not is_later(now, first):
         return first
     last = trigger.get_last_fire_time(first, now.astimezone(UTC) - TICK)
     return trigger.get_next_fire_time(last, now)

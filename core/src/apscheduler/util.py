@@ -42,6 +42,7 @@ __all__ = (
 
 _M = TypeVar("_M")
 
+NO_TIME = timedelta()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 TRUE_WORDS = frozenset(("true", "yes", "on", "y", "t", "1"))
@@ -264,6 +265,19 @@ def datetime_utc_add(dateval: datetime, tdelta: timedelta) -> datetime:
     if zone is None or offset is None:
         return dateval + tdelta
     return zone.fromutc(dateval - offset + tdelta)
+
+
+def is_later(time: datetime, other: datetime) -> bool:
+    """Return whether one instant comes after another; both have zones.
+
+    To be asked instead of ``time > other``: within one zone Python compares wall clocks, which run backwards once a
+    year.
+    """
+    zone = time.tzinfo
+    if zone is None or zone is UTC or zone is not other.tzinfo:
+        return time > other
+    offset, other_offset = zone.utcoffset(time), zone.utcoffset(other)
+    return time - (offset or NO_TIME) > other - (other_offset or NO_TIME)
 
 
 def datetime_ceil(dateval: datetime) -> datetime:

@@ -10,12 +10,17 @@ from tzlocal import get_localzone
 
 from apscheduler.records import copier
 from apscheduler.triggers.base import COPIERS, BaseTrigger
-from apscheduler.util import asdate, astimezone, datetime_utc_add, timezone_repr
+from apscheduler.util import (
+    NO_TIME,
+    asdate,
+    astimezone,
+    datetime_utc_add,
+    timezone_repr,
+)
 
 STATE_VERSION = 1
 
 ONE_DAY = timedelta(days=1)
-NO_TIME = timedelta()
 
 # Months are counted from 0.
 MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

@@ -9,6 +9,7 @@ from tzlocal import get_localzone
 from apscheduler.records import copier
 from apscheduler.triggers.base import COPIERS, BaseTrigger
 from apscheduler.util import (
+    NO_TIME,
     astimezone,
     convert_to_datetime,
     datetime_repr,
@@ -16,8 +17,6 @@ from apscheduler.util import (
 )
 
 STATE_VERSION = 2
-
-NO_TIME = timedelta()
 
 logger = logging.getLogger(__name__)
 

@@ -28,6 +28,22 @@ class Flavour:
         return self.name in ("mysql", "mariadb")
 
     @property
+    def table_options(self) -> dict[str, Any]:
+        """What a table is created with: transactions are needed, and identifiers that differ in case are different ones.
+
+        Options of other databases would do no harm, but SQLAlchemy loads all that it has of a database to check them.
+        """
+        if not self.is_mysql:
+            return {}
+        options = {"engine": "InnoDB", "default_charset": "utf8mb4"}
+        options["collate"] = "utf8mb4_bin"
+        return {f"{self.name}_{option}": value for option, value in options.items()}
+
+    def only_where(self, condition: Any, *names: str) -> dict[str, Any]:
+        """Return the options of an index on the rows that meet a condition, in databases of these names."""
+        return {f"{self.name}_where": condition} if self.name in names else {}
+
+    @property
     def takes_arrays(self) -> bool:
         """Whether a list can be one parameter of a statement."""
         return self.name == "postgresql" and self.driver in ("psycopg", "psycopg2")

@@ -14,7 +14,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.sql.expression import Executable
 
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
@@ -153,11 +152,16 @@ def _to_lease(row: AnyRow) -> Lease:
 
 def _upsert(flavour: Flavour, nodes: Table) -> Executable:
     """Return what adds a lease, or renews one that somebody else has added meanwhile."""
+    # Loaded where they are needed: both take long.
     if flavour.is_mysql:
+        from sqlalchemy.dialects import mysql
+
         added = mysql.insert(nodes)
         expires_at = func.greatest(nodes.c.expires_at, func.values(nodes.c.expires_at))
         return added.on_duplicate_key_update(expires_at=expires_at)
     if flavour.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         new = postgresql.insert(nodes)
         expires_at = func.greatest(nodes.c.expires_at, new.excluded.expires_at)
         return new.on_conflict_do_update(

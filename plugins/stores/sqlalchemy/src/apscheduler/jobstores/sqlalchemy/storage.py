@@ -35,8 +35,10 @@ def _statements(
 ) -> tuple[RunTable, NodeTable, ClaimStatements]:
     """Return what all stores have in common whose tables have the same names, in databases of the same flavours."""
     metadata = MetaData()
-    runs = RunTable(runs_table(tablename, metadata, runs_schema), runs_flavour)
-    nodes = NodeTable(nodes_table(tablename, metadata, runs_schema), runs)
+    runs = RunTable(
+        runs_table(tablename, metadata, runs_schema, runs_flavour), runs_flavour
+    )
+    nodes = NodeTable(nodes_table(tablename, metadata, runs_schema, runs_flavour), runs)
     jobs = jobs_table(tablename, metadata, schema, flavour)
     return runs, nodes, ClaimStatements(jobs, flavour, runs)
 
@@ -56,9 +58,10 @@ class Storage:
     ):
         self.database = database
         self.runs_database = database
-        self.jobs_table = jobs_table(tablename, metadata, schema, database.flavour)
-        self.runs_table = runs_table(tablename, metadata, schema)
-        self.nodes_table = nodes_table(tablename, metadata, schema)
+        layout = tablename, metadata, schema, database.flavour
+        self.jobs_table = jobs_table(*layout)
+        self.runs_table = runs_table(*layout)
+        self.nodes_table = nodes_table(*layout)
 
         # How many bytes the state of a job may have at most.
         self.state_limit: int | None = None
@@ -151,8 +154,9 @@ class Storage:
             return
         self.runs_database = Database.from_url("sqlite://", {})
         metadata, name = MetaData(), self.jobs_table.name
-        self.runs_table = runs_table(name, metadata, None)
-        self.nodes_table = nodes_table(name, metadata, None)
+        layout = name, metadata, None, self.runs_database.flavour
+        self.runs_table = runs_table(*layout)
+        self.nodes_table = nodes_table(*layout)
         with self.runs_database.write(None) as connection:
             metadata.create_all(connection)
         self._make_statements()

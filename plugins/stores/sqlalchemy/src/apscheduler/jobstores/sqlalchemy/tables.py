@@ -15,7 +15,6 @@ from sqlalchemy import (
     Text,
     Unicode,
 )
-from sqlalchemy.dialects import mysql
 
 from apscheduler.job import Job
 from apscheduler.jobstores.sqlalchemy.flavours import Flavour
@@ -32,20 +31,18 @@ Place = tuple[float, str]
 ID_LENGTH = 191
 
 
-# Where MySQL limits plain BLOB and TEXT to 64 KiB, new tables have no limit to speak of.
-BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+class _LongBlob(LargeBinary):
+    __visit_name__ = "LONGBLOB"
 
-# Transactions are needed, and identifiers that differ in case are different ones.
-MYSQL: dict[str, Any] = {
-    f"{name}_{option}": value
-    for name in ("mysql", "mariadb")
-    for option, value in (
-        ("engine", "InnoDB"),
-        ("default_charset", "utf8mb4"),
-        ("collate", "utf8mb4_bin"),
-    )
-}
+
+class _LongText(Text):
+    __visit_name__ = "LONGTEXT"
+
+
+# Where MySQL limits plain BLOB and TEXT to 64 KiB, new tables have no limit to speak of. SQLAlchemy has such types, too;
+# they come with everything else about MySQL, which takes long to load and few need.
+BYTES = LargeBinary().with_variant(_LongBlob(), "mysql", "mariadb")
+TEXT = Text().with_variant(_LongText(), "mysql", "mariadb")
 
 
 def jobs_table(
@@ -63,7 +60,7 @@ def jobs_table(
         Column("next_run_time", Float(25)),
         Column("job_state", BYTES, nullable=False),
         schema=schema,
-        **MYSQL,
+        **flavour.table_options,
     )
     # On MySQL the primary key is part of every index.
     names = ("next_run_time",) if flavour.is_mysql else ("next_run_time", "id")
@@ -71,7 +68,9 @@ def jobs_table(
     return table
 
 
-def runs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
+def runs_table(
+    tablename: str, metadata: MetaData, schema: str | None, flavour: Flavour
+) -> Table:
     """Return the table of runs; times are seconds since 1970, as in the table of jobs."""
     table = Table(
         f"{tablename}_runs",
@@ -97,24 +96,28 @@ def runs_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
         # How many runs the job wants to have kept.
         Column("history", Integer),
         schema=schema,
-        **MYSQL,
+        **flavour.table_options,
     )
     name, c = _qualified(table), table.c
     is_open = c.finished_at.is_(None)
-    Index(f"ix_{name}_open", c.finished_at, c.state, c.job_id, postgresql_where=is_open)
+    Index(
+        f"ix_{name}_open",
+        *(c.finished_at, c.state, c.job_id),
+        **flavour.only_where(is_open, "postgresql"),
+    )
     Index(f"ix_{name}_history", c.job_id, c.scheduled_time, c.history)
     waiting = c.available_at.is_not(None)
     Index(
         f"ix_{name}_ready",
-        c.available_at,
-        c.id,
-        sqlite_where=waiting,
-        postgresql_where=waiting,
+        *(c.available_at, c.id),
+        **flavour.only_where(waiting, "postgresql", "sqlite"),
     )
     return table
 
 
-def nodes_table(tablename: str, metadata: MetaData, schema: str | None) -> Table:
+def nodes_table(
+    tablename: str, metadata: MetaData, schema: str | None, flavour: Flavour
+) -> Table:
     """Return the table of leases: which schedulers own runs and are alive."""
     return Table(
         f"{tablename}_nodes",
@@ -125,7 +128,7 @@ def nodes_table(tablename: str, metadata: MetaData, schema: str | None) -> Table
         Column("pid", Integer, nullable=False),
         Column("expires_at", Double, nullable=False),
         schema=schema,
-        **MYSQL,
+        **flavour.table_options,
     )
 
 

@@ -9,13 +9,7 @@ from tzlocal import get_localzone
 
 from apscheduler.records import copier
 from apscheduler.triggers.base import COPIERS, BaseTrigger
-from apscheduler.triggers.cron import limits, words
-from apscheduler.triggers.cron.crontab import (
-    Dialect,
-    parse_plain_line,
-    parse_vixie_line,
-    warn_of_weekday_numbers,
-)
+from apscheduler.triggers.cron import limits
 from apscheduler.triggers.cron.fields import (
     BaseField,
     DayOfMonthField,
@@ -23,7 +17,6 @@ from apscheduler.triggers.cron.fields import (
     MonthField,
     WeekField,
 )
-from apscheduler.triggers.cron.impossible import explain_why_never
 from apscheduler.triggers.cron.occurrences import (
     CountableOccurrences,
     Occurrences,
@@ -45,7 +38,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STATE_VERSION = 2
 GAP_CHOICES = (None, *get_args(OnGap))
 FOLD_CHOICES = get_args(OnFold)
-DIALECTS = get_args(Dialect)
+DIALECTS = get_args(limits.Dialect)
 
 # 3.x would take day AND weekday where either was meant, so these states carry a version that it refuses.
 DAY_OR_WEEKDAY_VERSION = 3
@@ -140,7 +133,9 @@ class CronTrigger(BaseTrigger):
         self.day_or_weekday = day_or_weekday
         values = (year, month, day, week, day_of_week, hour, minute, second)
         self.fields = self._compile_fields(values)
-        self._warn_of_surprises()
+        dates = values[: limits.FIELD_NAMES.index("hour")]
+        # One field of the date alone always has a day that it means.
+        self._warn_of_surprises(len(dates) - dates.count(None) > 1)
 
     def _compile_fields(self, values: Sequence[int | str | None]) -> list[BaseField]:
         given = [index for index, value in enumerate(values) if value is not None]
@@ -159,15 +154,21 @@ class CronTrigger(BaseTrigger):
             fields.append(self.FIELDS_MAP[name](name, text, value is None))
         return fields
 
-    def _warn_of_surprises(self) -> None:
+    def _warn_of_surprises(self, may_conflict: bool) -> None:
         if all(field.is_default for field in self.fields):
             logger.warning(
                 "A cron trigger without any field fires every second; give second='*' if that is meant"
             )
+        conflict = self._find_conflict() if may_conflict else None
+        if conflict:
+            logger.warning("%s will never fire: no date has %s at once", self, conflict)
+
+    def _find_conflict(self) -> str | None:
+        """Return which fields exclude each other, as far as that can be told."""
+        from apscheduler.triggers.cron.impossible import explain_why_never
+
         rules = rules_of(self.fields, self.day_or_weekday)
-        reason = rules and explain_why_never(self.fields, rules)
-        if reason:
-            logger.warning("%s will never fire: no date has %s at once", self, reason)
+        return rules and explain_why_never(self.fields, rules)
 
     @classmethod
     def from_crontab(
@@ -175,7 +176,7 @@ class CronTrigger(BaseTrigger):
         expr: str,
         timezone: tzinfo | str | None = None,
         *,
-        dialect: Dialect = "apscheduler",
+        dialect: limits.Dialect = "apscheduler",
         start_date: date | str | None = None,
         end_date: date | str | None = None,
         jitter: float | None = None,
@@ -191,6 +192,12 @@ class CronTrigger(BaseTrigger):
             ``@daily``
         :raises ValueError: if the line or the dialect is not valid
         """
+        from apscheduler.triggers.cron.crontab import (
+            parse_plain_line,
+            parse_vixie_line,
+            warn_of_weekday_numbers,
+        )
+
         _check_choice("dialect", dialect, DIALECTS)
         parse_line = parse_vixie_line if dialect == "vixie" else parse_plain_line
         line = parse_line(expr)
@@ -305,6 +312,8 @@ class CronTrigger(BaseTrigger):
         return delayed
 
     def explain(self) -> str:
+        from apscheduler.triggers.cron import words
+
         rules = rules_of(self.fields, self.day_or_weekday)
         if rules is None:  # fields of somebody else
             return str(self)
@@ -318,11 +327,11 @@ class CronTrigger(BaseTrigger):
         return ", ".join(parts)
 
     def explain_why_never(self, now: datetime) -> str | None:
-        rules = rules_of(self.fields, self.day_or_weekday)
-        conflict = rules and explain_why_never(self.fields, rules)
+        conflict = self._find_conflict()
         if conflict:
             return f"no date has {conflict} at once"
         reason = super().explain_why_never(now)
+        rules = rules_of(self.fields, self.day_or_weekday)
         if reason is None and rules and max(rules.years) < now.year:
             return f"its last year, {max(rules.years)}, is past"
         return reason

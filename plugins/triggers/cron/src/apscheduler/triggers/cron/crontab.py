@@ -2,17 +2,20 @@
 
 import logging
 import re
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import NamedTuple
 
 from apscheduler.triggers.cron.expressions import AllExpression, RangeExpression
 from apscheduler.triggers.cron.fields import BaseField
-from apscheduler.triggers.cron.limits import MAX_VALUES, MIN_VALUES, MONTHS, WEEKDAYS
+from apscheduler.triggers.cron.limits import (
+    MAX_VALUES,
+    MIN_VALUES,
+    MONTHS,
+    WEEKDAYS,
+    Dialect,
+)
 from apscheduler.triggers.cron.rules import values_of
 
 logger = logging.getLogger("apscheduler.triggers.cron")
-
-Dialect: TypeAlias = Literal["apscheduler", "vixie"]
 
 COLUMNS = ("minute", "hour", "day", "month", "day_of_week")
 
@@ -34,8 +37,7 @@ ITEM = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CrontabLine:
+class CrontabLine(NamedTuple):
     """The fields that a line means, in the grammar of the cron trigger."""
 
     fields: dict[str, str]

@@ -1,7 +1,6 @@
 """Why an expression can never match: said once, when the trigger is made, instead of waiting in silence."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 
@@ -37,15 +36,15 @@ def _conflicting_fields(rules: Rules) -> tuple[str, ...] | None:
 def _restricted_to(names: tuple[str, ...], rules: Rules) -> Rules:
     """Return these rules with the other fields of the date set to ``*``."""
     if "year" not in names:
-        rules = replace(rules, years=_every("year"))
+        rules = rules._replace(years=_every("year"))
     if "month" not in names:
-        rules = replace(rules, months=_every("month"))
+        rules = rules._replace(months=_every("month"))
     if "day" not in names:
-        rules = replace(rules, days=_every("day"), weekday_positions=(), last_day=False)
+        rules = rules._replace(days=_every("day"), weekday_positions=(), last_day=False)
     if "week" not in names:
-        rules = replace(rules, weeks=_every("week"))
+        rules = rules._replace(weeks=_every("week"))
     if "day_of_week" not in names:
-        rules = replace(rules, weekdays=_every("day_of_week"))
+        rules = rules._replace(weekdays=_every("day_of_week"))
     return rules
 
 

@@ -1,7 +1,9 @@
-"""The fields of a cron trigger, in order of significance, and the range of each."""
+"""The fields of a cron trigger, in order of significance, and the range of each; the dialects of crontab lines."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+Dialect: TypeAlias = Literal["apscheduler", "vixie"]
 
 FIELD_NAMES: Final = (
     "year",

@@ -1,9 +1,8 @@
 """What the fields of a trigger say, as plain numbers that the search can work with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from apscheduler.triggers.cron.expressions import (
     AllExpression,
@@ -49,8 +48,7 @@ OWN_EXPRESSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The values each field takes. Triggers with equal rules share one schedule."""
 
     years: Values

@@ -3,7 +3,6 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from inspect import Parameter
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -38,6 +37,8 @@ class ArgumentReader:
         """Return a sentence if there is no such argument, with the nearest that there is."""
         if self._takes_any or name in self._parameters:
             return None
+        from difflib import get_close_matches  # slow to load, and hopefully not needed
+
         near = get_close_matches(name, self._parameters, n=1)
         known = ", ".join(sorted(self._parameters)) or "nothing"
         hint = f"did you mean {near[0]!r}?" if near else f"it takes {known}"

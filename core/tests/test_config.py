@@ -35,6 +35,9 @@ class Store(BaseJobStore):
     def remove_job(self, job_id): ...
     def remove_all_jobs(self): ...
 
+class WritingStore(Store):
+    def __init__(self, serializer=None): ...
+
 class FailingStore(Store):
     def __init__(self, url: str):
         raise OSError(f"cannot reach {url}")
@@ -45,12 +48,16 @@ class Executor(BaseExecutor):
         self.workers = workers
     def _do_submit_job(self, job, run_times): ...
 
+class CallingExecutor(Executor):
+    runs_coroutines = False
+
 class Scheduler(BaseScheduler):
     config_keys = frozenset({"daemon"})
     def wakeup(self): ...
     def shutdown(self, wait=True): super().shutdown(wait)
 
 def function(): ...
+async def coroutine(): ...
 """
 
 
@@ -532,6 +539,68 @@ def test_checking_finds_every_problem_and_makes_no_store() -> None:
         "x.ini, [apscheduler.jobs.one] trigger = 'evry'",
         "x.ini, [apscheduler.jobs.two] jobstore = 'attic'",
         "x.ini, [apscheduler.jobs.two] trigger = 'nothing'",
+    ]
+
+
+SEALED = """
+    [apscheduler.jobstores.default]
+    class = config_parts:WritingStore
+    [apscheduler.jobstores.default.serializer]
+    type = signed
+    {}
+    [apscheduler.jobs.x]
+    func = config_parts:function
+    trigger = date
+    run_date = 2100-01-01
+    """
+
+
+@pytest.mark.parametrize(
+    "options, place, message",
+    [
+        ("key = short", "jobstores.default.serializer", "at least 16"),
+        ("key_file = nowhere.keys", "jobstores.default.serializer", "nowhere.keys"),
+        (
+            "key = sixteen-bytes-and-more\nallowed_callables = [\"tasks:*\"]",
+            "jobs.x",
+            "'config_parts:function' is not allowed",
+        ),
+    ],
+)
+def test_checking_tries_what_writes_the_jobs(
+    options: str, place: str, message: str
+) -> None:
+    pytest.importorskip("apscheduler.triggers.date")
+    text = dedent(SEALED).format(options)
+
+    found = check_config(write("x.ini", dedent(SCHEDULER) + text))
+
+    (problem,) = found.problems.problems
+    assert problem.place == f"x.ini, [apscheduler.{place}]"
+    assert message in str(problem)
+
+
+def test_checking_tells_of_async_functions_that_nobody_awaits() -> None:
+    pytest.importorskip("apscheduler.triggers.date")
+    text = """
+        [apscheduler.executors.calling]
+        class = config_parts:CallingExecutor
+        [apscheduler.executors.unknown]
+        class = config_parts:Executor
+        """
+    for executor in ("calling", "unknown"):
+        text += f"""
+        [apscheduler.jobs.{executor}]
+        func = config_parts:coroutine
+        executor = {executor}
+        trigger = date
+        run_date = 2100-01-01
+        """
+
+    found = check_config(write("x.ini", dedent(SCHEDULER) + dedent(text)))
+
+    assert [problem.place for problem in found.problems.problems] == [
+        "x.ini, [apscheduler.jobs.calling] func"
     ]
 
 

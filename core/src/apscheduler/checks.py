@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from apscheduler.callables import iscoroutinefunction_partial
 from apscheduler.conversion import ArgumentReader
 from apscheduler.declarations import Declarations
 from apscheduler.hooked import load_installed
@@ -66,12 +68,16 @@ class Examination:
 
     :ivar config: nested, without prefix, with texts converted where the constructor of a component wants no text
     :ivar scheduler_class: what to run the configuration with; None if it cannot be told
+    :ivar executor_classes: by the aliases of the executors
+    :ivar serializers: by the aliases of the stores that have a section for one: what makes it
     :ivar jobs: the declared jobs that are valid, by the name of their section, with their first run times
     """
 
     config: dict[str, Any]
     problems: ProblemList
     scheduler_class: type[BaseScheduler] | None = None
+    executor_classes: dict[str, type[BaseExecutor]] = field(default_factory=dict)
+    serializers: dict[str, Callable[[], Serializer]] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, list[datetime]]] = field(default_factory=dict)
 
 
@@ -88,12 +94,13 @@ class Examiner:
         self.config = config
         self.problems = ProblemList(self.source, config)
         self._default_type = default_type
+        self._found = Examination(config, self.problems)
 
     def examine(self) -> Examination:
         """Return what is wrong, but for declared jobs."""
         load_installed()  # a plugin may say what a name means
         self._check_sections()
-        found = Examination(self.config, self.problems)
+        found = self._found
         cls = found.scheduler_class = self._find_scheduler()
         own = (vars(base).get("config_keys", ()) for base in (cls or object).__mro__)
         known = KNOWN_KEYS.union(*own) - {"source"}
@@ -183,6 +190,7 @@ class Examiner:
         for alias, settings in components.items():
             section = f"{branch}.{alias}"
             if isinstance(settings, BASE_CLASSES[kind]):
+                self._note_class(kind, str(alias), type(settings))
                 continue
             if not isinstance(settings, Mapping):
                 what = f"expected a section with 'type' or 'class', or {_a(kind)}"
@@ -190,15 +198,24 @@ class Examiner:
                 continue
             cls = self._load(kind, section, settings)
             if cls is not None:
+                self._note_class(kind, str(alias), cls)
                 self._check_arguments(kind, section, cls, settings)
-            self._check_serializer(f"{section}.serializer", settings.get("serializer"))
+            self._check_serializer(str(alias), section, settings.get("serializer"))
 
-    def _check_serializer(self, section: str, settings: Any) -> None:
+    def _note_class(self, kind: Kind, alias: str, cls: type) -> None:
+        if kind == "executor":
+            self._found.executor_classes[alias] = cls
+
+    def _check_serializer(self, alias: str, section: str, settings: Any) -> None:
         if not isinstance(settings, Mapping):
             return
+        section, before = f"{section}.serializer", len(self.problems.problems)
         cls = self._load("serializer", section, settings)
         if cls is not None:
             self._check_arguments("serializer", section, cls, settings)
+        if cls is not None and len(self.problems.problems) == before:
+            options = {k: v for k, v in settings.items() if k not in ("type", "class")}
+            self._found.serializers[alias] = partial(cls, **options)
 
     def _load(self, kind: Kind, section: str, settings: Mapping[str, Any]) -> Any:
         """Return the class that a section names, or None and a problem."""
@@ -274,6 +291,7 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
     # Their aliases are enough here.
     scheduler._executors = dict.fromkeys(config.get("executors") or (), NOTHING)
     scheduler._jobstores = dict.fromkeys(config.get("jobstores") or (), NOTHING)
+    serializers = _make_serializers(found)
     declarations = Declarations.from_config(config)
     if declarations is None:
         return
@@ -291,7 +309,63 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
         if not times and not declared.timed:
             text = f"never fires: {job.trigger} has no run time from now on"
             problems.add(declared.section, None, text, fatal=False)
+        obstacle = _find_storing_problem(job, serializers.get(declared.jobstore))
+        if obstacle is not None:
+            problems.add(declared.section, None, obstacle)
+            continue
+        if _is_never_awaited(job, _find_executor(found, job.executor)):
+            text = (
+                f"the executor {job.executor!r} runs no coroutines: each run will fail"
+            )
+            problems.add(declared.section, "func", text, fatal=False)
         found.jobs[declared.name] = job, times
+
+
+def _make_serializers(found: Examination) -> dict[str, Serializer]:
+    """Return the serializers of the stores, as far as they can be made."""
+    made = {}
+    for alias, make in found.serializers.items():
+        try:
+            made[alias] = make()
+        except Exception as exc:  # a key that is too short, a file that is not there
+            section = f"{PREFIX}jobstores.{alias}.serializer"
+            found.problems.add(section, None, describe(exc))
+    return made
+
+
+def _find_storing_problem(job: Job, serializer: Serializer | None) -> str | None:
+    """Return why the store of a job would refuse it, such as a function that is not on its list."""
+    if serializer is None:
+        return None
+    is_timed = hasattr(job, "next_run_time")
+    if not is_timed:
+        job.next_run_time = None
+    try:
+        serializer.loads(serializer.dumps(job.__getstate__()))
+    except Exception as exc:
+        return describe(exc)
+    finally:
+        if not is_timed:
+            del job.next_run_time
+    return None
+
+
+def _find_executor(found: Examination, alias: str) -> type[BaseExecutor] | None:
+    cls = found.executor_classes.get(alias)
+    if cls is not None or alias != "default" or found.scheduler_class is None:
+        return cls
+    try:
+        default = found.scheduler_class.default_executor
+        loaded: type[BaseExecutor] = load_component("executor", default)
+    except Exception:  # not installed: the scheduler says so when it is started
+        return None
+    return loaded
+
+
+def _is_never_awaited(job: Job, executor: type[BaseExecutor] | None) -> bool:
+    """Return whether the function is async, and the executor is known to call functions only."""
+    is_awaiting = getattr(executor, "runs_coroutines", None)
+    return is_awaiting is False and iscoroutinefunction_partial(job.func)
 
 
 def _first_run_times(scheduler: BaseScheduler, job: Job, count: int) -> list[datetime]:

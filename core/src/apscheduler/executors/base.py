@@ -55,6 +55,9 @@ class BaseExecutor(metaclass=ABCMeta):
     _lock: Any = None
     _logger = logging.getLogger("apscheduler.executors")
 
+    # Whether it waits for what an async function returns; None: it does not say (as executors written for APScheduler 3).
+    runs_coroutines: bool | None = None
+
     # How many runs the executor works on at a time; None: it does not say (as executors written for APScheduler 3).
     slots: int | None = None
 

@@ -36,6 +36,7 @@ class LoopExecutor(BatchExecutor):
     A subclass sets its loop in :meth:`start` and implements the methods at the end of this class.
     """
 
+    runs_coroutines = True
     # What is raised in a coroutine that is cancelled.
     cancellations: ClassVar[tuple[type[BaseException], ...]]
     # Whether shutting down ends coroutines that have begun.

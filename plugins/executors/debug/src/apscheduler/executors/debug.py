@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 class DebugExecutor(BaseExecutor):
     """Runs jobs where the scheduler submits them; whatever the scheduler does next waits for them."""
 
+    runs_coroutines = False
     slots = 1
 
     def _do_submit_job(self, job: "Job", run_times: list[datetime]) -> None:

@@ -42,6 +42,8 @@ class GeventExecutor(BaseExecutor):
     Jobs can be submitted from any thread. Listeners hear of their outcome in a greenlet of that hub.
     """
 
+    runs_coroutines = False
+
     _hub: Any
     _pid: int
 

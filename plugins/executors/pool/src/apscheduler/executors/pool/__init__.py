@@ -46,6 +46,8 @@ class BasePoolExecutor(BaseExecutor):
         ``exception`` and ``result``
     """
 
+    runs_coroutines = False
+
     def __init__(self, pool: Any):
         super().__init__()
         self._pool = pool

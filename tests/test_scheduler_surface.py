@@ -491,6 +491,23 @@ def test_a_decorated_job_replaces_the_one_with_its_id(
     assert job.trigger.interval == 2 * HOUR
 
 
+@pytest.mark.parametrize(
+    ("trigger", "arguments", "message"),
+    [
+        ("interval", {"second": 5}, "'second'; did you mean 'seconds'"),
+        ("interval", {"max_instance": 5}, "'max_instance'; did you mean 'max_inst"),
+        ("or", {}, "'or' needs the argument 'triggers'"),
+        ("interval", {"args": 5}, "args must be a list or tuple, not 5"),
+        ("interval", {"kwargs": 5}, "kwargs must be a dict, not 5"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(
+    either: Any, trigger: str, arguments: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        either.add_job(work, trigger, **arguments)
+
+
 # Changing
 
 

@@ -561,7 +561,7 @@ SEALED = """
         ("key = short", "jobstores.default.serializer", "at least 16"),
         ("key_file = nowhere.keys", "jobstores.default.serializer", "nowhere.keys"),
         (
-            "key = sixteen-bytes-and-more\nallowed_callables = [\"tasks:*\"]",
+            'key = sixteen-bytes-and-more\nallowed_callables = ["tasks:*"]',
             "jobs.x",
             "'config_parts:function' is not allowed",
         ),

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -33,13 +33,18 @@ class ArgumentReader:
             ):
                 self._parameters[parameter.name] = parameter
 
-    def explain_unknown(self, name: str, what: str) -> str | None:
-        """Return a sentence if there is no such argument, with the nearest that there is."""
+    def explain_unknown(
+        self, name: str, what: str, others: Iterable[str] = ()
+    ) -> str | None:
+        """Return a sentence if there is no such argument, with the nearest that there is.
+
+        :param others: names that can be meant, too
+        """
         if self._takes_any or name in self._parameters:
             return None
         from difflib import get_close_matches  # slow to load, and hopefully not needed
 
-        near = get_close_matches(name, self._parameters, n=1)
+        near = get_close_matches(name, (*self._parameters, *others), n=1)
         known = ", ".join(sorted(self._parameters)) or "nothing"
         hint = f"did you mean {near[0]!r}?" if near else f"it takes {known}"
         return f"{what} has no option {name!r}; {hint}"

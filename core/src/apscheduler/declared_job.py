@@ -270,7 +270,7 @@ class DeclaredJob:
         """Convert texts in place; return False if something was wrong."""
         fine = True
         for key, value in arguments.items():
-            unknown = reader.explain_unknown(key, what)
+            unknown = reader.explain_unknown(key, what, OPTIONS)
             if unknown is not None:
                 self._report(key, unknown)
                 fine = False

@@ -192,11 +192,8 @@ class Selection:
             pause = timedelta(seconds=self._scheduler.jobstore_retry_interval)
             alias = self._driver.alias
             self._scheduler._logger.error(
-                'Job "%s" cannot be run at present and stays in job store %r: %s: %s',
-                job,
-                alias,
-                reason,
-                exc,
+                'Job "%s" (id %r) cannot be run at present and stays in job store %r: %s: %s',
+                *(job, job.id, alias, reason, exc),
             )
             self._events.append(
                 JobUnavailableEvent(EVENT_JOB_UNAVAILABLE, job.id, alias, exc)

@@ -145,8 +145,12 @@ def astimezone(obj: str | tzinfo | None) -> tzinfo | None:
 def _find_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except OSError as exc:  # a directory of the zone database, such as "Europe"
-        raise ZoneInfoNotFoundError(f"No time zone found with key {name}") from exc
+    # Other errors come of what is a directory of the zone database, such as "Europe".
+    except (ZoneInfoNotFoundError, OSError) as exc:
+        raise ZoneInfoNotFoundError(
+            f"There is no time zone {name!r}: expected a name such as 'Europe/Berlin'; where the system has no zones, "
+            "install the package tzdata"
+        ) from exc
 
 
 def _name_of_zone(zone: tzinfo) -> str | None:

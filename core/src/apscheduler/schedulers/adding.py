@@ -109,8 +109,8 @@ class AddMethods(ComponentRegistry):
             "trigger": self._create_trigger(trigger, dict(trigger_args)),
             "executor": executor,
             "func": func,
-            "args": tuple(args) if args is not None else (),
-            "kwargs": dict(kwargs) if kwargs is not None else {},
+            "args": () if args is None else _read("args", tuple, args),
+            "kwargs": {} if kwargs is None else _read("kwargs", dict, kwargs),
             "name": name,
             # A pending job gets the defaults when the scheduler starts: they may be others then.
             **(given if self.state == STATE_STOPPED else rules),
@@ -345,3 +345,11 @@ def _undo_add(
     job._jobstore_alias = None
     for name in unset:
         delattr(job, name)
+
+
+def _read(name: str, kind: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as exc:
+        expected = "a list or tuple" if kind is tuple else "a dict"
+        raise type(exc)(f"{name} must be {expected}, not {value!r}") from exc

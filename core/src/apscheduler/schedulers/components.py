@@ -278,9 +278,16 @@ class ComponentRegistry(EventSource):
                 f"Expected a trigger instance or string, got {type(trigger).__name__} instead"
             )
         trigger_args.setdefault("timezone", self.timezone)
-        created: BaseTrigger = self._create_plugin_instance(
-            "trigger", trigger, trigger_args
-        )
+        try:
+            created: BaseTrigger = self._create_plugin_instance(
+                "trigger", trigger, trigger_args
+            )
+        except TypeError as exc:
+            cls = self._plugin_class("trigger", trigger)
+            problem = _explain_arguments(cls, trigger, trigger_args)
+            if problem is None:
+                raise
+            raise TypeError(problem) from exc
         argument = RELATIVE_TIMES.get(trigger)
         if argument and trigger_args.get(argument) is None and self._clock.offset():
             # The trigger counted from the system's time; this scheduler lives by another.
@@ -362,6 +369,24 @@ class ComponentRegistry(EventSource):
                 f"Expected {type_} instance for {section}, got {type(component).__name__} instead"
             )
         return component
+
+
+def _explain_arguments(
+    cls: type, alias: str, arguments: Mapping[str, Any]
+) -> str | None:
+    """Return what is wrong with the names of the arguments for a trigger, None if nothing is."""
+    from apscheduler.conversion import ArgumentReader  # slow to load
+    from apscheduler.declared_job import OPTIONS
+
+    reader, what = ArgumentReader(cls), f"the trigger {alias!r}"
+    for name in arguments:
+        problem = reader.explain_unknown(name, what, OPTIONS)
+        if problem is not None:
+            needed = "; triggers that are used by name must take it"
+            return problem + (needed if name == "timezone" else "")
+    for name in reader.find_missing(arguments):
+        return f"{what} needs the argument {name!r}"
+    return None
 
 
 def _create_serializer(value: Any) -> Any:

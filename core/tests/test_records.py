@@ -113,7 +113,12 @@ def test_a_class_stays_what_it_was_declared_as() -> None:
     assert not hasattr(Leaf("green"), "__dict__")
 
 
-def test_schedulers_start_without_the_modules_that_look_into_code() -> None:
+@pytest.mark.parametrize(
+    "schedule", ['"interval", seconds=0.001', '"cron", second="*"', '"date"']
+)
+def test_schedulers_start_without_the_modules_that_look_into_code(
+    schedule: str,
+) -> None:
     program = """
 import sys, threading
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -122,12 +127,12 @@ ran = threading.Event()
 def tick():
     ran.set()
 scheduler = BackgroundScheduler(timezone="UTC")
-scheduler.add_job(tick, "interval", seconds=0.001, id="x")
+scheduler.add_job(tick, SCHEDULE, id="x")
 scheduler.start()
 assert ran.wait(30)
 scheduler.shutdown()
-print(sorted({"ast", "dataclasses", "inspect"} & set(sys.modules)))
-"""
+print(sorted({"ast", "dataclasses", "difflib", "inspect"} & set(sys.modules)))
+""".replace("SCHEDULE", schedule)
     output = subprocess.run(
         [sys.executable, "-I", "-c", program],
         capture_output=True,

@@ -2,6 +2,8 @@
 
 import logging
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -385,3 +387,28 @@ def test_jobs_in_a_read_only_database_can_be_listed(
 def test_every_piece_of_advice_names_an_error_of_sqlite() -> None:
     for name in sqlite_dialect.ADVICE:
         assert hasattr(sqlite3, name)
+
+
+def test_no_more_than_one_kind_of_database_is_loaded(tmp_path: Path) -> None:
+    program = """
+import sys
+from apscheduler.schedulers.background import BackgroundScheduler
+
+scheduler = BackgroundScheduler(timezone="UTC")
+scheduler.add_jobstore("sqlalchemy", url=sys.argv[1])
+scheduler.start()
+scheduler.add_job(print, "interval", hours=1)
+scheduler.shutdown()
+names = ("mysql", "postgresql", "sqlite")
+print([name for name in names if f"sqlalchemy.dialects.{name}" in sys.modules])
+"""
+
+    output = subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'jobs.sqlite'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    assert output.splitlines()[-1] == "['sqlite']"

@@ -1,5 +1,5 @@
 """``python -m apscheduler.cli`` is the ``apscheduler`` command."""
 
-from apscheduler.cli.main import main
+from apscheduler.cli import main
 
 main()

@@ -1,15 +1,15 @@
 """Is the right package there, and do its distributions fit together?"""
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import distributions
 from pathlib import Path
 
 import apscheduler
 from apscheduler.cli.doctor.findings import Finding, ok, problem
+from apscheduler.cli.mixture import PACKAGE, advise, find_rivals, has_code, name_of
 from apscheduler.distributions import DISTRIBUTIONS
 
 OURS = frozenset({"apscheduler-core", "apscheduler-cli", *DISTRIBUTIONS.values()})
-PACKAGE = "apscheduler/__init__.py"
 PLACE = Path(apscheduler.__file__).resolve().parent
 
 
@@ -18,36 +18,25 @@ def examine_installation(places: Sequence[str]) -> Iterator[Finding]:
 
     :param places: directories from which programs import
     """
-    installed = [(_name(each), each) for each in distributions()]
-    yield from _find_rivals([each for name, each in installed if name == "apscheduler"])
-    yield from _find_copies(places)
-    ours = {name: each.version for name, each in installed if name in OURS}
-    for name, each in installed:
-        if name == "apscheduler" and not _has_code(each):
-            ours[name] = each.version
-    yield _compare_versions(ours)
-
-
-def _name(distribution: Distribution) -> str:
-    return str(distribution.metadata["Name"]).lower().replace("_", "-")
-
-
-def _has_code(distribution: Distribution) -> bool:
-    """Return whether it brings the package itself: of ours, the core does that."""
-    return any(str(file) == PACKAGE for file in distribution.files or ())
-
-
-def _find_rivals(called_apscheduler: Sequence[Distribution]) -> Iterator[Finding]:
-    rivals = [each.version for each in called_apscheduler if _has_code(each)]
+    installed = list(distributions())
+    rivals = list(find_rivals(installed))
     if not rivals:
         yield ok("package apscheduler", f"{apscheduler.__version__} in {PLACE}")
-    for version in rivals:
+    for rival in rivals:
         yield problem(
             "package apscheduler",
-            f"the distribution apscheduler {version} brings a package of its own, and files of both are mixed or "
+            f"the distribution apscheduler {rival.version} brings a package of its own, and files of both are mixed or "
             f"hidden in {PLACE}",
-            "Uninstall it, and install the distribution apscheduler of this project again",
+            advise(installed),
         )
+    yield from _find_copies(places)
+    ours = {
+        name_of(each): each.version
+        for each in installed
+        if name_of(each) in OURS
+        or (name_of(each) == "apscheduler" and not has_code(each))
+    }
+    yield _compare_versions(ours)
 
 
 def _find_copies(places: Sequence[str]) -> Iterator[Finding]:

@@ -115,6 +115,30 @@ def test_whoever_only_looks_is_told_that_there_is_nothing_and_creates_nothing() 
     assert not Path("jobs.db").exists()
 
 
+@pytest.mark.parametrize(
+    "url, shown",
+    [
+        ("sqlite:///jobs.db", "sqlite:///{here}/jobs.db"),
+        ("sqlite:///../jobs.db?timeout=5", "sqlite:///{above}/jobs.db?timeout=5"),
+        ("sqlite:///${NAME}.db", "sqlite:///${NAME}.db"),
+    ],
+)
+def test_where_nothing_was_found_is_told_as_an_absolute_path(
+    url: str, shown: str, project: Path
+) -> None:
+    Path("jobs.ini").write_text(
+        f"[apscheduler.jobstores.default]\ntype = sqlalchemy\nurl = {url}\n"
+    )
+
+    result = invoke("look", "-c", "jobs.ini", env={"NAME": "hidden-word"})
+
+    place = shown.replace("{here}", f"{project}").replace(
+        "{above}", f"{project.parent}"
+    )
+    assert f"nothing in jobs.ini yet, of job store 'default' ({place})" in result.stderr
+    assert "hidden-word" not in result.stderr
+
+
 def test_whoever_only_looks_sees_those_stores_of_which_there_is_something(
     config: str,
 ) -> None:

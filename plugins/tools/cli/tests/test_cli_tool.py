@@ -560,3 +560,13 @@ def test_run_tells_of_a_job_whose_executor_is_not_there(
         r"left +cannot run +there is no executor 'slow' here; next ",
         process.wait_for("left"),
     )
+
+
+def test_run_creates_no_store_of_which_only_the_url_is_known() -> None:
+    pytest.importorskip("apscheduler.jobstores.sqlalchemy")
+
+    result = invoke("run", "--store", "sqlite:///jbos.sqlite")
+
+    assert result.exit_code == 1
+    assert "There is nothing in sqlite:///jbos.sqlite yet" in result.stderr
+    assert not Path("jbos.sqlite").exists()

@@ -1,13 +1,16 @@
 """A scheduler that runs nothing: opens job stores to look at them and to change what is in them."""
 
 import inspect
+import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from apscheduler.cli.errors import CommandError
 from apscheduler.cli.standins import detached
 from apscheduler.config import create_scheduler
+from apscheduler.environment import EnvironmentText
 from apscheduler.events import JobEvent, SchedulerEvent
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.adapter import native_store
@@ -16,10 +19,16 @@ from apscheduler.jobstores.serializing import SerializingJobStore
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.components import _create_serializer
 from apscheduler.serializers import PickleSerializer
+from apscheduler.store_urls import hide_passwords
 from apscheduler.util import maybe_ref
 
 # What a client takes from a configuration; jobs that it declares are the business of who runs it.
 KEYS = ("clock", "job_defaults", "jobstores", "source", "start_retry", "timezone")
+
+# The URL of a database in a file.
+SQLITE = re.compile(
+    r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>(?!:memory:|file:)[^?]+)(?P<options>.*)"
+)
 
 
 class Client(BaseScheduler):
@@ -155,20 +164,39 @@ def refuse_memory(client: Client, place: str) -> None:
     )
 
 
-def leave_out_missing(client: Client, place: str) -> None:
+def leave_out_missing(
+    scheduler: BaseScheduler, config: Mapping[str, Any], place: str
+) -> None:
     """Take stores away of which there is nothing yet: whoever only looks creates none.
 
+    :param scheduler: one that is not started
+    :param config: what it was made of, nested and without prefix
     :param place: where the stores are, for people
     :raises CommandError: if none is left
     """
     missing = []
-    for alias, store in list(client._jobstores.items()):
+    for alias, store in list(scheduler._jobstores.items()):
         if isinstance(store, NativeJobStore) and not store.exists():
             store.shutdown()
-            del client._jobstores[alias]
-            missing.append(alias)
-    if not client._jobstores:
+            del scheduler._jobstores[alias]
+            missing.append(f"{alias!r}{_describe_address(config, alias)}")
+    if not scheduler._jobstores:
         raise CommandError(
-            f"There is nothing in {place} yet, of job store {', '.join(map(repr, missing))}. It is created when a "
-            "scheduler starts, or by 'apscheduler jobs add'; see whether this is the right place"
+            f"There is nothing in {place} yet, of job store {', '.join(missing)}. It is created by 'apscheduler jobs "
+            "add', and by whatever runs a configuration that has it; see whether this is the right place"
         )
+
+
+def _describe_address(config: Mapping[str, Any], alias: str) -> str:
+    """Return where a store is, as it may be shown; nothing if it is not configured by a URL."""
+    settings = config["jobstores"][alias]
+    url = settings.get("url") if isinstance(settings, Mapping) else None
+    if not isinstance(url, str):
+        return ""
+    if isinstance(url, EnvironmentText):  # its value is not to be seen
+        return f" ({url.written})"
+    sqlite = SQLITE.fullmatch(url)
+    if sqlite is not None:
+        # Which directory a relative path begins in is what people are mistaken about.
+        url = f"{sqlite['scheme']}{os.path.abspath(sqlite['path'])}{sqlite['options']}"
+    return f" ({hide_passwords(url)})"

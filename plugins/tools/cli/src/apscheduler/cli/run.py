@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from apscheduler.cli.errors import ConfigurationFailure
+from apscheduler.cli.client import leave_out_missing
+from apscheduler.cli.errors import ConfigurationFailure, explained
 from apscheduler.cli.reporters import Reporter, create_reporter
 from apscheduler.cli.shared import (
     IMPORT_HELP,
@@ -52,6 +53,8 @@ ELSEWHERE = frozenset(
     it writes a line for each happening. With --json each line is a JSON object, and what the jobs print goes to
     standard error.
 
+    The job stores of CONFIG are created if there is nothing of them yet; that of --store must be there.
+
     \b
     apscheduler run jobs.ini
     apscheduler run jobs.ini --for 30s --plain
@@ -90,6 +93,9 @@ def run(
         scheduler = create_scheduler(source.config, default_type="blocking")
     except ConfigurationError as exc:
         raise ConfigurationFailure(exc) from exc
+    if source.url is not None:  # nothing says what belongs there: a typo, perhaps
+        with explained(f"The job store of {source} cannot be opened", source.config):
+            leave_out_missing(scheduler, source.config, str(source))
     reporter = create_reporter(scheduler, is_json, plain)
     raise SystemExit(Runner(scheduler, str(source), seconds, reporter).run())
 

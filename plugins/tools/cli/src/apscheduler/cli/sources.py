@@ -111,7 +111,7 @@ class Source:
                 client = create_client(config, jobstore)
                 refuse_memory(client, str(self))
                 if not creates:
-                    leave_out_missing(client, str(self))
+                    leave_out_missing(client, config, str(self))
                 client.start(paused=True)
             try:
                 yield client

@@ -100,6 +100,14 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is() -> None:
     assert "it has 2 jobs, 0 of them paused" in texts
 
 
+def test_the_doctor_looks_at_the_installation_alone_if_no_store_is_known() -> None:
+    result = invoke("doctor", APSCHEDULER_STORE="")
+
+    assert result.exit_code == 0
+    assert "ok       package apscheduler: " in result.stdout
+    assert "ok       job stores: none was examined: give a" in result.stdout
+
+
 def test_the_doctor_names_a_job_that_cannot_run_here(project: Path) -> None:
     (project / "leaving.py").write_text("def work(): pass\n")
     ask("jobs", "add", "--func", "leaving:work", "--id", "left", "--interval", "5m")

@@ -124,8 +124,11 @@ class Source:
                 client.shutdown()
 
 
-def source_options(command: F) -> F:
-    """Give a command ``--config``, ``--store`` and ``--store-option``; it gets them as ``source``."""
+def source_options(command: F, is_required: bool = True) -> F:
+    """Give a command ``--config``, ``--store`` and ``--store-option``; it gets them as ``source``.
+
+    :param is_required: False: it gets None if nothing says where the jobs are
+    """
 
     @functools.wraps(command)
     def with_source(
@@ -140,7 +143,9 @@ def source_options(command: F) -> F:
             raise click.UsageError(
                 f"Two configurations are given, {file!r} and {config!r}: leave out one"
             )
-        source = choose_source(config or file, store, dict(store_option))
+        source = None
+        if is_required or config or file or store or store_option or _is_in_variables():
+            source = choose_source(config or file, store, dict(store_option))
         return command(*args, source=source, **kwargs)
 
     for option in reversed(OPTIONS):
@@ -148,7 +153,7 @@ def source_options(command: F) -> F:
     return with_source  # type: ignore[return-value]  # click needs no signature
 
 
-def file_or_source_options(command: F) -> F:
+def file_or_source_options(command: F, is_required: bool = True) -> F:
     """Give a command the options of ``source_options``, and take a configuration as its argument as well."""
 
     @click.argument(
@@ -158,7 +163,11 @@ def file_or_source_options(command: F) -> F:
     def with_file(*args: Any, config_file: str | None, **kwargs: Any) -> Any:
         return command(*args, **kwargs)
 
-    return source_options(with_file)  # type: ignore[return-value]  # click needs no signature
+    return source_options(with_file, is_required)  # type: ignore[return-value]  # click needs no signature
+
+
+def _is_in_variables() -> bool:
+    return any(os.environ.get(name) for name in (CONFIG_VARIABLE, STORE_VARIABLE))
 
 
 def choose_source(

@@ -1,16 +1,20 @@
 """``apscheduler doctor``: what is wrong with an installation, with stores and with the jobs in them."""
 
+import functools
+import os
 import sys
 from collections.abc import Iterator
 
 import click
 
-from apscheduler.cli.doctor.findings import Finding
+from apscheduler.cli.doctor.findings import Finding, ok
 from apscheduler.cli.doctor.installation import examine_installation
 from apscheduler.cli.doctor.stores import examine_stores
 from apscheduler.cli.errors import FAILURE
 from apscheduler.cli.output import Output, output_options
 from apscheduler.cli.sources import Source, file_or_source_options
+
+optional_source = functools.partial(file_or_source_options, is_required=False)
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -21,17 +25,19 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     cannot run here. Each line that is not ok says what to do.
 
     It tells which schedulers own runs in a store, and whether they are alive. Where there is nothing of a store yet,
-    nothing is created. The functions of jobs are imported.
+    nothing is created. The functions of jobs are imported. Without a configuration or a store it looks at the
+    installation alone.
 
     \b
+    apscheduler doctor
     apscheduler doctor jobs.ini
     apscheduler doctor --store postgresql://localhost/jobs --json
 
     Exit codes: 0 all is well, though there may be warnings; 1 there are problems; 2 the command line is wrong."""
 )
-@file_or_source_options
+@optional_source
 @output_options
-def doctor(source: Source, output: Output) -> None:
+def doctor(source: Source | None, output: Output) -> None:
     """Look for problems."""
     findings = []
     for finding in _examine(source):
@@ -49,7 +55,14 @@ def doctor(source: Source, output: Output) -> None:
         raise SystemExit(FAILURE)
 
 
-def _examine(source: Source) -> Iterator[Finding]:
+def _examine(source: Source | None) -> Iterator[Finding]:
+    if source is None:
+        yield from examine_installation([os.getcwd(), *sys.path])
+        yield ok(
+            "job stores",
+            "none was examined: give a configuration or --store URL to have stores and their jobs looked at",
+        )
+        return
     source.make_importable()
     yield from examine_installation(sys.path)
     yield from examine_stores(source)

@@ -294,7 +294,7 @@ def test_the_doctor_writes_nothing_to_an_empty_server(
 # Jobs that cannot run
 
 
-def test_the_doctor_names_a_job_whose_executor_is_not_configured() -> None:
+def test_a_job_whose_executor_is_not_configured_is_told_of_alike_everywhere() -> None:
     Path("jobs.ini").write_text(
         f"[apscheduler.executors.default]\ntype = threadpool\n[apscheduler.jobstores.default]\ntype = sqlalchemy\nurl = {STORE}\n"
     )
@@ -304,9 +304,16 @@ def test_the_doctor_names_a_job_whose_executor_is_not_configured() -> None:
 
     assert result.exit_code == 1
     assert (
-        "job 'first' cannot run here: there is no executor 'slow' in the configuration"
+        "job 'first' cannot run here: no executor 'slow' is configured. Configure "
+        "[apscheduler.executors.slow], or give the job another one: 'apscheduler rewrite first --executor default'"
         in result.stdout
     )
+    shown = invoke("jobs", "show", "first", "-c", "jobs.ini")
+    assert "no: no executor 'slow' is configured. Configure" in shown.stdout
+    listed = ask("jobs", "list", "--state", "unavailable", "-c", "jobs.ini")
+    assert [each["id"] for each in listed] == ["first"]
+    ask("rewrite", "first", "--executor", "default")
+    assert invoke("doctor", "jobs.ini", APSCHEDULER_STORE="").exit_code == 0
 
 
 @pytest.mark.parametrize("place", ["trigger", "combination", "argument"])

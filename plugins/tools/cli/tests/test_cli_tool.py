@@ -557,7 +557,7 @@ def test_run_tells_of_a_job_whose_executor_is_not_there(
 
     assert process.wait_for("1 job, all of them kept from the last time:")
     assert re.search(
-        r"left +cannot run +there is no executor 'slow' here; next ",
+        r"left +cannot run +no executor 'slow' is configured; next ",
         process.wait_for("left"),
     )
 

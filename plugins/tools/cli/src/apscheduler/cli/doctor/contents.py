@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from apscheduler.cli.availability import find_obstacle
 from apscheduler.cli.client import Client
 from apscheduler.cli.doctor.findings import Finding, count, ok, problem, warning
-from apscheduler.cli.jobs.listing import why_unavailable
 from apscheduler.cli.shared import format_seconds
-from apscheduler.jobstores.contract import JobRecord, NativeJobStore
+from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.nodes import LEASE_SECONDS, Lease
 from apscheduler.runs import Run, RunFilter, RunState
 
@@ -31,14 +31,11 @@ def examine_jobs(
     now, records = client._now(), store.get_job_records()
     paused = sum(record.next_run_time is None for record in records)
     yield ok(subject, f"it has {count(len(records), 'job')}, {paused} of them paused")
-    unavailable = [(each, _why_not(client, each)) for each in records]
-    broken = [(each.id, why) for each, why in unavailable if why is not None]
-    for job_id, why in broken[:MAX_LISTED]:
-        yield problem(
-            subject,
-            f"job {job_id!r} cannot run here: {why}",
-            "Install its code, or run this where the scheduler runs; or remove the job by 'apscheduler jobs remove'",
-        )
+    obstacles = [(each.id, find_obstacle(client, each)) for each in records]
+    broken = [(job_id, found) for job_id, found in obstacles if found is not None]
+    for job_id, found in broken[:MAX_LISTED]:
+        text = f"job {job_id!r} cannot run here: {found.reason}"
+        yield problem(subject, text, found.remedy)
     if len(broken) > MAX_LISTED:
         yield problem(
             subject,
@@ -56,14 +53,6 @@ def examine_jobs(
             f"{count(len(late), 'job')} should have run a while ago, such as {late[0]!r}",
             "See whether a scheduler runs on this store, and has the code and the executors of its jobs",
         )
-
-
-def _why_not(client: Client, record: JobRecord) -> str | None:
-    why = why_unavailable(record)
-    executor = record.details.get("executor")
-    if why is None and executor is not None and executor not in client._executors:
-        return f"there is no executor {executor!r} in the configuration"
-    return why
 
 
 def examine_nodes(

@@ -9,14 +9,12 @@ from typing import Any
 import click
 from rich.text import Text
 
+from apscheduler.cli.availability import find_obstacle
 from apscheduler.cli.client import Client
 from apscheduler.cli.output import Cell, Output, output_options
 from apscheduler.cli.shared import Moment, format_time, in_zone
 from apscheduler.cli.sources import Source, jobstore_option, source_options
 from apscheduler.jobstores.contract import JobRecord
-from apscheduler.serializers.lenient import Placeholder, UnknownTrigger
-from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import ref_to_obj
 
 STATES = ("active", "paused", "due", "unavailable")
 
@@ -26,7 +24,7 @@ STATES = ("active", "paused", "due", "unavailable")
     help="""List jobs, those that run next first and paused ones last.
 
     PATTERN selects by id: backup, 'report-*'. Nothing of the jobs is imported, unless they are asked for by --state
-    unavailable: those whose function or arguments cannot be restored here.
+    unavailable: those whose function or arguments cannot be restored here, or whose executor is not configured.
 
     \b
     apscheduler jobs list --store sqlite:///jobs.db
@@ -64,7 +62,7 @@ def list_jobs(
             if (not patterns or any(fnmatchcase(record.id, p) for p in patterns))
             and (trigger is None or kind_of(record) == trigger)
             and _is_between(record.next_run_time, since, until)
-            and (state is None or has_state(record, state, now))
+            and (state is None or has_state(client, record, state))
         ]
     if output.is_json:
         output.document([as_document(alias, record) for alias, record in found])
@@ -106,45 +104,16 @@ def _is_between(
     return (since is None or time >= since) and (until is None or time < until)
 
 
-def has_state(record: JobRecord, state: str, now: datetime) -> bool:
+def has_state(client: Client, record: JobRecord, state: str) -> bool:
     """Return whether a job is in one of ``STATES``."""
-    time = record.next_run_time
+    time, now = record.next_run_time, client._now()
     if state == "paused":
         return time is None
     if state == "due":
         return time is not None and time <= now
     if state == "unavailable":
-        return why_unavailable(record) is not None
+        return find_obstacle(client, record) is not None
     return time is not None
-
-
-def why_unavailable(record: JobRecord) -> str | None:
-    """Return why a job could not run here, None if it could; its function and classes are imported for that."""
-    if record.error is not None:
-        return record.error
-    if record.func is None:
-        return "its state cannot be read"
-    for reference in (str(record.func), *_classes_in(record.details)):
-        try:
-            ref_to_obj(reference)
-        except (Exception, SystemExit) as exc:  # modules may do anything when loaded
-            return f"{type(exc).__name__}: {exc}"
-    return None
-
-
-def _classes_in(value: object) -> Iterator[str]:
-    """Return references to the classes of a trigger and of arguments that were not imported for a listing."""
-    if isinstance(value, (Placeholder, UnknownTrigger)):
-        cls = type(value)
-        yield f"{cls.__module__}:{cls.__qualname__}"
-    elif isinstance(value, dict):
-        for pair in value.items():
-            yield from _classes_in(pair)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from _classes_in(item)
-    elif isinstance(value, BaseTrigger):  # a combination of others, perhaps
-        yield from _classes_in(getattr(value, "triggers", ()))
 
 
 def kind_of(record: JobRecord) -> str | None:

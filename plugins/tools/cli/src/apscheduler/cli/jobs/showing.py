@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from apscheduler.cli.availability import Obstacle, find_obstacle
 from apscheduler.cli.client import Client
 from apscheduler.cli.errors import CommandError, explained
-from apscheduler.cli.jobs.listing import as_document, read_records, why_unavailable
+from apscheduler.cli.jobs.listing import as_document, read_records
 from apscheduler.cli.output import Output, output_options
 from apscheduler.cli.shared import format_seconds, format_time
 from apscheduler.cli.sources import (
@@ -48,24 +49,31 @@ def show(
     with source.open(jobstore) as client:
         found = [pair for pair in read_records(client) if pair[1].id in ids]
         missing = [each for each in ids if each not in {r.id for _, r in found}]
-        documents = [_document(client, alias, record) for alias, record in found]
+        obstacles = [find_obstacle(client, record) for _, record in found]
+        documents = [
+            _document(client, alias, record, obstacle)
+            for (alias, record), obstacle in zip(found, obstacles, strict=True)
+        ]
         now = client._now()
     if output.is_json:
         output.document(documents)
-    for index, ((_, record), document) in enumerate(zip(found, documents, strict=True)):
+    for index, (_, record) in enumerate(found):
         if index:
             output.say("")
-        _print(output, record, document, now)
+        _print(output, record, documents[index], obstacles[index], now)
     if missing:
         raise CommandError(f"There is no job {', '.join(map(repr, missing))}")
 
 
-def _document(client: Client, alias: str, record: JobRecord) -> dict[str, Any]:
+def _document(
+    client: Client, alias: str, record: JobRecord, obstacle: Obstacle | None
+) -> dict[str, Any]:
     with explained(f"The runs of job {record.id!r} cannot be read"):
         runs = client.get_runs(record.id, jobstore=alias, limit=RUNS)
     return {
         **as_document(alias, record),
-        "unavailable": why_unavailable(record),
+        "unavailable": None if obstacle is None else obstacle.reason,
+        "remedy": None if obstacle is None else obstacle.remedy,
         "next_run_times": _next_times(record),
         "last_runs": [run_document(run) for run in runs],
     }
@@ -93,7 +101,11 @@ def _next_times(record: JobRecord) -> list[datetime]:
 
 
 def _print(
-    output: Output, record: JobRecord, document: Mapping[str, Any], now: datetime
+    output: Output,
+    record: JobRecord,
+    document: Mapping[str, Any],
+    obstacle: Obstacle | None,
+    now: datetime,
 ) -> None:
     def local(time: datetime) -> str:
         return format_time(time.astimezone(now.tzinfo), now)
@@ -118,8 +130,8 @@ def _print(
             "history": _text(document.get("history")) or "default",
             "declared in": describe_origin(record.origin, now),
             "can run here": "yes"
-            if document["unavailable"] is None
-            else f"no: {document['unavailable']}",
+            if obstacle is None
+            else f"no: {obstacle.reason}. {obstacle.remedy}",
         }
     )
     for run in document["last_runs"]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 import apscheduler
+from apscheduler.cli.availability import find_missing_executor
 from apscheduler.cli.reporters.base import Reporter
 from apscheduler.cli.shared import format_seconds, format_time
 from apscheduler.events import (
@@ -212,12 +213,13 @@ class LineReporter(Reporter):
         self._write(self._count_jobs(jobs))
         for job in jobs[:MAX_LISTED]:
             details = [self._describe_next(job), *self._describe_last(job)]
-            if job.executor in self._scheduler._executors:
+            obstacle = find_missing_executor(self._scheduler, job.executor, job.id)
+            if obstacle is None:
                 news = self._news.get((job._jobstore_alias, job.id), "kept")
                 self._line(label_of(job), news, "cyan", details)
             else:
-                reason = f"there is no executor {job.executor!r} here"
-                self._line(label_of(job), *CANNOT_RUN, [reason, *details])
+                details.insert(0, obstacle.reason)
+                self._line(label_of(job), *CANNOT_RUN, details)
         self._tell_of_more(len(jobs))
 
     def _report_no_jobs(self) -> None:

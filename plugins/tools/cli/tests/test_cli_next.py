@@ -45,6 +45,32 @@ def test_every_form_of_expression_is_told_in_words_and_previewed(
     assert answer["times"][0]["local"].startswith(first)
 
 
+@pytest.mark.parametrize(
+    "arguments, note",
+    [
+        (
+            ("0 9 * * 1-5",),
+            "which is what 'crontab =' in a configuration file means, is at 09:00, on Monday to Friday",
+        ),
+        (("0 9 1 * mon",), "is at 09:00, on day 1 of the month or on Monday"),
+        (("0 9 last * *",), "is not valid: Unrecognized value 'last'"),
+        (("0 9 * * 1-5", "--dialect", "vixie"), "mean, is at 09:00, on Tuesday to Sat"),
+        (("0 9 * * mon-fri",), None),
+        (("0 9 * * 0-6",), None),
+        (("cron hour=9 day_of_week=0 minute=0 second=0",), None),
+    ],
+)
+def test_what_the_other_dialect_makes_of_cron_text_is_told_if_that_differs(
+    arguments: tuple[str, ...], note: str | None
+) -> None:
+    notes = ask(*arguments)["notes"]
+    result = invoke(*arguments)
+
+    assert [note in each for each in notes] == ([] if note is None else [True])
+    assert result.stderr == ""
+    assert result.stdout.count("note: ") == len(notes)
+
+
 def test_people_see_local_time_and_utc() -> None:
     output = invoke("30 2 * * *", *SPRING, "--count", "1").output
 
@@ -109,7 +135,7 @@ def test_what_never_fires_says_why(arguments: tuple[str, ...], reason: str) -> N
         (("soon",), "expected cron text of five columns"),
         (("cron huor=5",), "did you mean 'hour'"),
         (("61 * * * *",), "higher than the maximum value"),
-        (("@daily",), "dialect='vixie'"),
+        (("@daily",), "macros need --dialect vixie"),
         (("5m", "-z", "Mars"), "Mars"),
         (("2030-13-01",), "is not a time"),
         (("'",), "is no schedule"),

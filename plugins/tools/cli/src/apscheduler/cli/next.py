@@ -14,6 +14,7 @@ from tzlocal import get_localzone
 from apscheduler.cli.errors import FAILURE, explained
 from apscheduler.cli.output import Cell, Output, output_options
 from apscheduler.cli.schedules import (
+    DIALECTS,
     QUOTES,
     dialect_option,
     make_cron,
@@ -21,6 +22,7 @@ from apscheduler.cli.schedules import (
     parse_pairs,
 )
 from apscheduler.cli.shared import DURATION, Duration, Moment, in_zone
+from apscheduler.cli.sources import scheduler_warnings
 from apscheduler.planning import first_fire_time
 from apscheduler.plugins import installed_components, load_component
 from apscheduler.triggers.base import BaseTrigger
@@ -28,6 +30,12 @@ from apscheduler.util import astimezone
 
 # So many words on their own may be the columns of one line.
 COLUMNS = 5
+
+# Where a dialect is meant unless another one is named.
+USED_BY = {
+    "vixie": "which is what 'crontab =' in a configuration file means",
+    "apscheduler": "which is what --cron and from_crontab() mean",
+}
 
 EVERY = re.compile(r"every\s+(?P<duration>\S+)", re.IGNORECASE)
 FORMS = "cron text of five columns ('0 9 * * mon-fri'), a macro (@daily, with --dialect vixie), a duration (5m), a time ('2030-01-31 18:00'), or a trigger with its arguments ('cron hour=5 day=last')"
@@ -38,6 +46,9 @@ FORMS = "cron text of five columns ('0 9 * * mon-fri'), a macro (@daily, with --
     help=f"""Say in words what EXPRESSION means, and when it fires next; or why it never does.
 
     An expression is {FORMS}. Several of them fire whenever one of them does; with --and, when all do at once.
+
+    Where the other dialect makes something else of cron text, a note says what: 'crontab =' in a configuration file
+    means vixie, --cron and from_crontab() mean apscheduler, unless they say otherwise.
 
     \b
     apscheduler next '0 9 * * mon-fri'
@@ -86,12 +97,22 @@ def next_times(
     given = {"on_gap": on_gap, "on_fold": on_fold}
     options = {key: value for key, value in given.items() if value is not None}
     now = (in_zone(start, zone) or datetime.now(UTC)).astimezone(zone)
+    notes: list[str] = []
     try:
-        triggers = [parse(text, zone, dialect, options, now) for text in expressions]
+        with scheduler_warnings(notes.append):
+            triggers = [
+                parse(text, zone, dialect, options, now) for text in expressions
+            ]
     except click.UsageError as exc:
         if len(expressions) >= COLUMNS:
             raise click.UsageError(f"{exc.message}. {QUOTES}") from exc
         raise
+    compared = [
+        compare_dialects(text, zone, dialect, options, trigger)
+        for text, trigger in zip(expressions, triggers, strict=True)
+    ]
+    notes = [each for each in notes if "--dialect" not in each]  # compared tells more
+    notes += [text for text in compared if text is not None]
     trigger = triggers[0]
     if len(triggers) > 1:
         trigger = load_component("trigger", "and" if together else "or")(triggers)
@@ -105,6 +126,7 @@ def next_times(
             {
                 "trigger": str(trigger),
                 "meaning": trigger.explain(),
+                "notes": notes,
                 "timezone": str(zone),
                 "times": [
                     {"local": time, "utc": time.astimezone(UTC), "remark": remark}
@@ -116,6 +138,8 @@ def next_times(
         )
     else:
         output.say(trigger.explain(), "bold")
+        for text in notes:
+            output.say(text, "yellow")
         _print(output, times, remarks, zone)
         for text in left_out:
             output.say(f"left out: {text}", "yellow")
@@ -159,6 +183,23 @@ def parse(
             date = in_zone(Moment().convert(text, None, None), zone)
             return make_trigger("date", {"run_date": date}, zone)
         raise ValueError(f"expected {FORMS}" + _hint(words))
+
+
+def compare_dialects(
+    text: str, zone: tzinfo, dialect: str, options: dict[str, Any], trigger: BaseTrigger
+) -> str | None:
+    """Return what the other dialect would make of an expression, if that is something else."""
+    if "=" in text or len(text.split()) != COLUMNS:  # no line of cron
+        return None
+    (other,) = {*DIALECTS} - {dialect}
+    try:
+        with scheduler_warnings(lambda text: None):
+            meaning = make_cron(text, zone, other, options).explain()
+    except ValueError as exc:
+        meaning = f"not valid: {exc}"
+    if meaning == trigger.explain():
+        return None
+    return f"note: {text!r} with --dialect {other}, {USED_BY[other]}, is {meaning}"
 
 
 def _hint(words: Sequence[str]) -> str:

@@ -90,12 +90,23 @@ class Schedule:
 def make_cron(
     text: str, zone: tzinfo, dialect: str, arguments: Mapping[str, Any]
 ) -> BaseTrigger:
-    """Return the trigger of a line of cron, in one of both dialects."""
+    """Return the trigger of a line of cron, in one of both dialects.
+
+    :raises ValueError: if it is not a valid line
+    """
     cls: Any = load_component("trigger", "cron")
     options = _converted(cls.from_crontab, arguments, "a line of cron")
     options.setdefault("timezone", zone)
-    trigger: BaseTrigger = cls.from_crontab(text, dialect=dialect, **options)
+    try:
+        trigger: BaseTrigger = cls.from_crontab(text, dialect=dialect, **options)
+    except ValueError as exc:
+        raise ValueError(speak_of_options(str(exc))) from exc
     return trigger
+
+
+def speak_of_options(text: str) -> str:
+    """Return a message with options of commands in place of the arguments that programs would give."""
+    return text.replace("dialect='vixie'", "--dialect vixie")
 
 
 def make_trigger(name: str, arguments: Mapping[str, Any], zone: tzinfo) -> BaseTrigger:

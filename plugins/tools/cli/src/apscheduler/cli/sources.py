@@ -28,6 +28,7 @@ from apscheduler.cli.client import (
     refuse_memory,
 )
 from apscheduler.cli.errors import ConfigurationFailure, explained
+from apscheduler.cli.schedules import speak_of_options
 from apscheduler.config import ConfigurationError, load_config
 from apscheduler.settings import PREFIX, nest
 from apscheduler.store_urls import (
@@ -292,7 +293,9 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one warning."""
-        self._take(f"{record.levelname.lower()}: {record.getMessage()}")
+        self._take(
+            f"{record.levelname.lower()}: {speak_of_options(record.getMessage())}"
+        )
 
 
 @contextmanager

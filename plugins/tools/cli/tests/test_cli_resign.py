@@ -113,6 +113,18 @@ def test_nothing_is_signed_that_was_not_said_to_be_trusted() -> None:
     assert states() == before
 
 
+@pytest.mark.parametrize("place", [("-s", "sqlite:///jobs.db"), ("-c", "json.ini")])
+def test_listings_without_the_key_say_that_states_are_signed(
+    place: tuple[str, str],
+) -> None:
+    fill(SignedSerializer(KEY))
+
+    listed = CliRunner().invoke(cli, ["jobs", "list", *place])
+
+    why = "? (SignatureError: The state is signed: give --config with its serializer)"
+    assert listed.stdout.count(why) == 2
+
+
 def test_a_dry_run_writes_nothing() -> None:
     fill()
     before = states()

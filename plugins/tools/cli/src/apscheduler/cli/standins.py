@@ -10,8 +10,9 @@ import pickle
 from functools import cache
 from typing import Any, NoReturn, Self
 
-from apscheduler.serializers import PickleSerializer, Serializer
+from apscheduler.serializers import PickleSerializer, Serializer, SignatureError
 from apscheduler.serializers.allowing import state_in
+from apscheduler.serializers.signed import MAGIC
 
 
 class StandInFunction(str):
@@ -118,6 +119,7 @@ class DetachedPickle(PickleSerializer):
     """Pickle that needs none of the code of jobs. What an allow-list is for is read as ever."""
 
     def loads(self, data: bytes) -> dict[str, Any]:
+        _refuse_signed(data)
         if self.allowed is not None:
             return _detach(super().loads(data))
         state = _Unpickler(io.BytesIO(data)).load()
@@ -137,6 +139,7 @@ class DetachedPickle(PickleSerializer):
             return file.getvalue()
 
     def describe(self, data: bytes) -> dict[str, Any]:
+        _refuse_signed(data)
         return PickleSerializer.describe(PickleSerializer(), data)
 
 
@@ -148,12 +151,14 @@ class DetachedFormat(Serializer):
         self.allowed = format.allowed
 
     def loads(self, data: bytes) -> dict[str, Any]:
+        _refuse_signed(data)
         return _detach(self._format.loads(data))
 
     def dumps(self, state: dict[str, Any]) -> bytes:
         return self._format.dumps(_attach(state))
 
     def describe(self, data: bytes) -> dict[str, Any]:
+        _refuse_signed(data)
         return self._format.describe(data)
 
 
@@ -168,6 +173,15 @@ def detached(serializer: Serializer) -> Serializer:
         pickling.allowed = serializer.allowed
         return pickling
     return DetachedFormat(serializer)
+
+
+def _refuse_signed(data: bytes) -> None:
+    """Say what is missing if a state is signed, and the serializer knows nothing of signatures.
+
+    :raises SignatureError: if that is so
+    """
+    if data.startswith(MAGIC):
+        raise SignatureError("The state is signed: give --config with its serializer")
 
 
 def _detach(document: dict[str, Any]) -> dict[str, Any]:

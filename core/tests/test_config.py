@@ -580,6 +580,29 @@ def test_checking_tries_what_writes_the_jobs(
     assert message in str(problem)
 
 
+def test_a_variable_that_is_not_set_hides_no_other_problem_and_makes_none() -> None:
+    text = """
+        [apscheduler]
+        timezone = ${NO_ZONE}
+        [apscheduler.jobstores.default]
+        class = config_parts:Store
+        url = ${NO_URL}
+        tabel = x
+        [apscheduler.executors.default]
+        class = config_parts:Executor
+        workers = ${NO_NUMBER}
+        """
+
+    found = check_config(write("x.ini", dedent(SCHEDULER) + dedent(text)))
+
+    assert [problem.place for problem in found.problems.problems] == [
+        "x.ini, [apscheduler] timezone",
+        "x.ini, [apscheduler.jobstores.default] url",
+        "x.ini, [apscheduler.executors.default] workers",
+        "x.ini, [apscheduler.jobstores.default] tabel",
+    ]
+
+
 def test_checking_tells_of_async_functions_that_nobody_awaits() -> None:
     pytest.importorskip("apscheduler.triggers.date")
     text = """

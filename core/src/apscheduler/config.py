@@ -4,7 +4,7 @@ import configparser
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,26 @@ def check_config(config: Config, default_type: str = "blocking") -> Examination:
 
     :raises ConfigurationError: if the file cannot be read as a configuration
     """
+    unreadable: list[Problem] = []
+    if isinstance(config, (str, os.PathLike)):
+        config, problems = _read_file(config)
+        unreadable = problems.problems
     found = Examiner(_read(config), default_type).examine()
     examine_jobs(found)
+    others = found.problems.problems
+    found.problems.problems = unreadable + [
+        each for each in others if not _may_follow(each, unreadable)
+    ]
     return found
+
+
+def _may_follow(problem: Problem, unreadable: Sequence[Problem]) -> bool:
+    """Return whether a problem is only there because a value could not be read: one with it, or with its section."""
+    return any(
+        f"{problem.place} ".startswith(f"{each.place} ")
+        or f"{each.place} ".startswith(f"{problem.place} ")
+        for each in unreadable
+    )
 
 
 def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,6 +97,18 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     name; ``$${`` stands for ``${``.
 
     :raises ConfigurationError: if the file cannot be read, or a variable is missing
+    """
+    config, problems = _read_file(path)
+    problems.raise_fatal()
+    return config
+
+
+def _read_file(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], ProblemList]:
+    """Return the configuration in a file, and what is wrong with single values, which are left as they are written.
+
+    :raises ConfigurationError: if the file as a whole cannot be read
     """
     file = Path(path)
     text, modified = _read_text(file)
@@ -103,14 +132,17 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     for _, keys, value in entries:
         section, key = ".".join((ROOT, *keys[:-1])), keys[-1]
         try:
-            _enter(config, keys, _expanded(keys, value))
+            value = _expanded(keys, value)
+        except ValueError as exc:
+            problems.add(section, key, exc)
+        try:
+            _enter(config, keys, value)
         except ValueError as exc:
             problems.add(section, key, exc)
     if "source" in config:
         text = "stands for the file itself and cannot be set in it: remove it"
         problems.add(ROOT, "source", text)
-    problems.raise_fatal()
-    return {**_with_prefix(config), PREFIX + "source": source}
+    return {**_with_prefix(config), PREFIX + "source": source}, problems
 
 
 def _error(file: Path, text: str) -> ConfigurationError:

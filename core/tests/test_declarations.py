@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,6 +27,7 @@ from apscheduler.jobstores.base import (
 )
 from apscheduler.problems import ConfigurationError, Source
 from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.synchronisation import Origin
 from apscheduler.triggers.base import BaseTrigger
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -484,6 +486,18 @@ def test_a_scheduler_with_an_older_file_adds_changes_and_removes_nothing(
     assert sorted(before) == ["added", "tick"]
     assert declarations.outcome.left == ["added", "dropped", "tick"]
     assert "is older than the one that was applied last" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "stamp, text",
+    [
+        ("modified 1577836800.0", "modified 2020-01-01 01:00:00+01:00"),
+        ("version 1.9", "version 1.9"),
+        ("", "without version"),
+    ],
+)
+def test_a_stamp_is_told_as_people_read_it(stamp: str, text: str) -> None:
+    assert Origin("f", stamp).describe_stamp(ZoneInfo("Europe/Berlin")) == text
 
 
 @pytest.mark.parametrize("older, newer", STAMPS)

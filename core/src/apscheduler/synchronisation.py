@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.declared_job import DeclaredJob
@@ -13,6 +13,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import StoredJob
 from apscheduler.problems import ProblemList
+from apscheduler.util import utc_timestamp_to_datetime
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
@@ -62,6 +63,15 @@ class Origin(NamedTuple):
             parts = re.split(r"([0-9]+)", value)
             return 2, [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts]
         return (1, float(value)) if kind == "modified" else (0,)
+
+    def describe_stamp(self, zone: tzinfo) -> str:
+        """Return the stamp for people."""
+        kind, _, value = self.stamp.partition(" ")
+        if kind == "modified":
+            return (
+                f"modified {utc_timestamp_to_datetime(float(value)).astimezone(zone)}"
+            )
+        return self.stamp or "without version"
 
 
 @dataclass
@@ -169,12 +179,13 @@ class Synchronisation:
             self.outcome.kept = ids
             return
         self.outcome.left = ids
+        zone = self._scheduler.timezone
         logger.warning(
             "The configuration %r (%s) is older than the one that was applied last (%s): the declared jobs stay as "
             "they are. If it is not older, give it a higher 'version' in [apscheduler]",
             self.origin.name,
-            self.origin.stamp or "without version",
-            newest.stamp,
+            self.origin.describe_stamp(zone),
+            newest.describe_stamp(zone),
         )
 
     def _remove(self, alias: str, job_id: str) -> None:

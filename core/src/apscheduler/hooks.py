@@ -143,10 +143,14 @@ class Specifications:
 
 
 class HookManager(pluggy.PluginManager):
-    """The plugins of this process: those installed, and those registered by the program."""
+    """The plugins of this process: those installed, and those registered by the program.
+
+    :ivar broken: name → why an installed plugin was skipped
+    """
 
     def __init__(self) -> None:
         super().__init__(PROJECT)
+        self.broken: dict[str, Exception] = {}
         self.add_hookspecs(Specifications)
         self._loaded = False
         self._implemented: frozenset[str] = frozenset()
@@ -181,7 +185,8 @@ class HookManager(pluggy.PluginManager):
                 plugin = entry_point.load()
                 self.register(plugin, name=entry_point.name)
                 self.check_pending()
-            except Exception:
+            except Exception as exc:
+                self.broken[entry_point.name] = exc
                 if self.has_plugin(entry_point.name):
                     self.unregister(name=entry_point.name)
                 logger.exception(

@@ -1,6 +1,9 @@
 """``plugins``, ``export``, ``import``, ``rewrite`` and ``completion``."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ for module in ("apscheduler.jobstores.sqlalchemy", "apscheduler.triggers.interva
     pytest.importorskip(module)
 
 STORE = "sqlite:///jobs.db"
+PATIENCE = 30
 
 COMMAND = Command(APSCHEDULER_STORE=STORE)
 invoke, ask = COMMAND.invoke, COMMAND.ask
@@ -87,6 +91,48 @@ def test_installed_components_are_listed_with_their_distributions() -> None:
     assert interval["distribution"] == "apscheduler-trigger-interval"
     assert interval["installed"]
     assert interval["error"] is None
+
+
+BROKEN = """
+from apscheduler.hooks import hookimpl
+
+class Trigger: ...
+
+@hookimpl
+def apscheduler_no_such_hook(): ...
+"""
+ENTRY_POINTS = """
+[apscheduler]
+broken-hooks = broken_plugins
+[apscheduler.triggers]
+broken = broken_plugins:Trigger
+"""
+
+
+def test_plugins_that_are_refused_are_not_listed_as_if_they_worked(
+    project: Path,
+) -> None:
+    info = project / "broken_plugins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: broken-plugins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    (project / "broken_plugins.py").write_text(BROKEN)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "apscheduler.cli", "plugins", "--load", "--json"],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert done.stderr == ""
+    answer = json.loads(done.stdout)
+    (hook,) = [each for each in answer["hooks"] if each["name"] == "broken-hooks"]
+    assert hook["error"].startswith("skipped: PluginValidationError: unknown hook")
+    (trigger,) = [each for each in answer["components"] if each["name"] == "broken"]
+    assert "Trigger must be a subclass of BaseTrigger" in trigger["error"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

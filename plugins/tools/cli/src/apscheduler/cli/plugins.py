@@ -1,23 +1,29 @@
 """``apscheduler plugins``: what is installed, from where, and what is known but missing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 from rich.text import Text
 
+from apscheduler.checks import BASE_CLASSES as OTHER_BASE_CLASSES
+from apscheduler.cli.errors import describe_error
 from apscheduler.cli.output import Output, output_options
+from apscheduler.cli.sources import scheduler_warnings
 from apscheduler.distributions import COMPONENTS, distribution_of
-from apscheduler.hooks import PROJECT
+from apscheduler.hooks import PROJECT, get_hooks
 from apscheduler.installed import entry_points_of
 from apscheduler.plugins import KINDS, Kind, installed_components
+from apscheduler.triggers.base import BaseTrigger
+
+BASE_CLASSES: Mapping[Kind, type] = {"trigger": BaseTrigger, **OTHER_BASE_CLASSES}
 
 
 @click.command(
     help="""List the installed components and hook plugins with the distributions they come from, and the components of
     this project that are not installed.
 
-    Components are not imported, unless there is --load, which finds those that cannot be; hook plugins are.
+    Components are not imported, unless there is --load, which finds those that cannot be, and those that are refused when they are used; hook plugins are.
 
     \b
     apscheduler plugins
@@ -82,7 +88,7 @@ def _components(kind: Kind, load: bool) -> Iterator[dict[str, Any]]:
         error = None
         if component is not None and load:
             try:
-                component.load()
+                _check_base(component.load(), kind)
             except Exception as exc:  # other people's modules
                 error = f"{type(exc).__name__}: {exc}"
         yield {
@@ -98,19 +104,30 @@ def _components(kind: Kind, load: bool) -> Iterator[dict[str, Any]]:
         }
 
 
+def _check_base(cls: type, kind: Kind) -> None:
+    """Check that a class is of the kind that it is installed as.
+
+    :raises TypeError: if it is not
+    """
+    base = BASE_CLASSES[kind]
+    if not issubclass(cls, base):
+        raise TypeError(
+            f"{cls.__qualname__} must be a subclass of {base.__name__}, and is refused when it is used"
+        )
+
+
 def _hooks() -> Iterator[dict[str, Any]]:
+    hooks = get_hooks()
+    with scheduler_warnings(lambda text: None):  # the table tells of broken ones
+        hooks.load_installed()
     for entry_point in entry_points_of(PROJECT):
-        names, error = [], None
-        try:
-            plugin = entry_point.load()
-            names = sorted(name for name in dir(plugin) if name.startswith(PROJECT))
-        except Exception as exc:  # other people's modules
-            error = f"{type(exc).__name__}: {exc}"
+        plugin = hooks.get_plugin(entry_point.name)
+        error = hooks.broken.get(entry_point.name)
         yield {
             "name": entry_point.name,
             "distribution": entry_point.dist.name if entry_point.dist else None,
             "version": entry_point.dist.version if entry_point.dist else None,
             "value": entry_point.value,
-            "hooks": names,
-            "error": error,
+            "hooks": sorted(name for name in dir(plugin) if name.startswith(PROJECT)),
+            "error": None if error is None else f"skipped: {describe_error(error)}",
         }

@@ -135,6 +135,16 @@ def test_a_dry_run_writes_nothing() -> None:
     assert states() == before
 
 
+def test_one_state_is_spoken_of_as_one() -> None:
+    fill()
+    with opened(None) as store:
+        store.remove_all_jobs()
+
+    result = invoke("--config", "plain.ini")
+
+    assert result.output == "1 state: 1 current.\n"
+
+
 def test_a_new_key_needs_only_the_old_one_in_the_configuration() -> None:
     fill(SignedSerializer(KEY))
 

@@ -10,6 +10,7 @@ import click
 from apscheduler.cli.client import Client
 from apscheduler.cli.errors import FAILURE, CommandError, describe_error, explained
 from apscheduler.cli.output import Output, output_options
+from apscheduler.cli.shared import count
 from apscheduler.cli.sources import Source, jobstore_option, source_options
 from apscheduler.config import create_scheduler
 from apscheduler.jobstores.serializing import SerializingJobStore
@@ -67,7 +68,7 @@ def resign_command(
         output.document({"dry_run": dry_run, "counts": counts, "states": found})
     words = [f"{counts[word]} {word}" for word in (WRITTEN, WOULD_BE, CURRENT, REFUSED)]
     shown = [text for text in words if not text.startswith("0 ")]
-    output.say(f"{len(found)} states: {', '.join(shown) or 'nothing to do'}.")
+    output.say(f"{count(len(found), 'state')}: {', '.join(shown) or 'nothing to do'}.")
     if counts[REFUSED]:
         raise SystemExit(FAILURE)
 
@@ -138,7 +139,9 @@ def _report(output: Output, alias: str, each: Resigned) -> None:
 def _progress(output: Output, alias: str) -> Iterator[Any]:
     """Show on a terminal how many states were looked at."""
     if output.is_json or not output.console.is_terminal:
-        yield lambda count: None
+        yield lambda number: None
         return
     with output.console.status(f"Job store {alias!r}") as status:
-        yield lambda count: status.update(f"Job store {alias!r}: {count} states")
+        yield lambda number: status.update(
+            f"Job store {alias!r}: {count(number, 'state')}"
+        )

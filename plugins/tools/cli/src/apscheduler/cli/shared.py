@@ -112,3 +112,8 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def count(number: int, noun: str) -> str:
+    """Return how many things there are."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

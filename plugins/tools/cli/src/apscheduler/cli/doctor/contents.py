@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from apscheduler.cli.availability import find_obstacle
 from apscheduler.cli.client import Client
-from apscheduler.cli.doctor.findings import Finding, count, ok, problem, warning
-from apscheduler.cli.shared import format_seconds
+from apscheduler.cli.doctor.findings import Finding, ok, problem, warning
+from apscheduler.cli.shared import count, format_seconds
 from apscheduler.jobstores.contract import NativeJobStore
 from apscheduler.nodes import LEASE_SECONDS, Lease
 from apscheduler.runs import Run, RunFilter, RunState

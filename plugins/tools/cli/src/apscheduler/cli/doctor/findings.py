@@ -34,11 +34,6 @@ def warning(subject: str, text: str, remedy: str, **details: Any) -> Finding:
     return Finding("warning", subject, text, remedy, details)
 
 
-def count(number: int, noun: str) -> str:
-    """Return how many things there are."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def problem(subject: str, text: str, remedy: str) -> Finding:
     """Return what does not work."""
     return Finding("problem", subject, text, remedy)

@@ -1,7 +1,7 @@
 """``apscheduler jobs add`` and ``reschedule``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from apscheduler.cli.sources import (
 )
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
+
+KINDS: Mapping[type, str] = {list: "list", dict: "object"}
 
 
 class Json(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
@@ -41,7 +43,7 @@ class Json(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8
             read = None
         if not isinstance(read, self._kind):
             self.fail(
-                f"{value!r} must be JSON such as {self._example}; mind the quotes of the shell",
+                f"{value!r} must be a JSON {KINDS[self._kind]} such as {self._example}; mind the quotes of the shell",
                 param,
                 ctx,
             )

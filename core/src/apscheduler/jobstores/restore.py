@@ -217,7 +217,8 @@ class Restorer:
     def _make_copy(self, known: _Known) -> Job:
         """Return a copy of a known job: only the trigger is shared with others."""
         job = copy_of(known.job)
-        if isinstance(job.func_ref, str):  # what it leads to may be another one by now
+        # What it leads to may be another one by now. Where jobs are read without their code, a text stands for it.
+        if isinstance(job.func_ref, str) and not isinstance(job.func, str):
             job.func = ref_to_obj(job.func_ref)
         if known.is_copied:
             job.args, job.kwargs = copy.deepcopy((job.args, job.kwargs))

@@ -25,6 +25,7 @@ from apscheduler.leases import NEVER, LeaseKeeper
 from apscheduler.openruns import OpenRuns
 from apscheduler.selection import Selection
 from apscheduler.timekeeping import ServerClock
+from apscheduler.util import is_interrupt
 
 if TYPE_CHECKING:
     from apscheduler.engine import Engine
@@ -184,7 +185,9 @@ class StoreDriver:
             self.engine.watch.start(scheduler._threads)
         try:
             wakeup = self._run_rounds(now, events)
-        except Exception as exc:
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
             scheduler._logger.warning(
                 "Error getting due jobs from job store %r: %s", self.alias, exc
             )
@@ -254,9 +257,12 @@ class StoreDriver:
             self._dispatch(batch.claims, events)
         finally:
             self._is_dispatching = False
-        return batch, (
-            batch.more and bool(batch.claims)
-        ) or self.selection.has_rest or has_ended
+        has_rest = self.selection.has_rest and any(map(self._leaves_rest, batch.claims))
+        return batch, (batch.more and bool(batch.claims)) or has_rest or has_ended
+
+    def _leaves_rest(self, claim: Claim) -> bool:
+        """Return whether a claim was a part of a backlog, of which more is due; others may be at the rest of theirs."""
+        return not claim.ready and claim.job.id in self.selection.in_parts
 
     def _claim(self, now: datetime, limit: int) -> tuple[ClaimBatch, bool]:
         """Take what is due, and with it the lease on what that starts.

@@ -339,7 +339,9 @@ class _StoreThread:
                 return
             try:
                 result = request()
-            except Exception:
+            except (
+                BaseException
+            ):  # not of a signal handler, which is called in the main thread
                 logger.exception("Error in the pass over job store %r", self._alias)
                 result = (None, [])
             with self._lock:

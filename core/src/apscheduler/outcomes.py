@@ -22,6 +22,7 @@ from apscheduler.hooked import get_hooks
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import Claim
 from apscheduler.runs import Completion, FireRange, Run, RunState
+from apscheduler.util import is_interrupt
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.base import BaseScheduler
@@ -108,13 +109,23 @@ class Outcomes:
         if scheduler._engine.observed:
             self._observe_start(alias, claim)
         try:
-            scheduler._lookup_executor(job.executor).submit_job(job, run_times)
+            executor = scheduler._lookup_executor(job.executor)
+        except KeyError:  # removed since the claim
+            self._put_off(alias, claim)
+            return
+        try:
+            executor.submit_job(job, run_times)
         except MaxInstancesReachedError as exc:
             self._announce_skip(alias, claim, events)
             driver = scheduler._engine.drivers.get(alias)
             if driver is not None:
                 driver.runs.forget(run_times, RunState.SKIPPED, exc)
-        except Exception as exc:
+        except BaseException as exc:
+            if is_interrupt(exc):
+                driver = scheduler._engine.drivers.get(alias)
+                if driver is not None:
+                    driver.runs.abandon(run_times)
+                raise
             code = EVENT_JOB_ERROR
             if scheduler._engine.is_ending:  # refused for that reason: it has not begun
                 code = EVENT_JOB_LOST
@@ -126,16 +137,19 @@ class Outcomes:
                 event = JobExecutionEvent(code, job.id, alias, run_time, exception=exc)
                 identify(event, run_times, index)
                 scheduler._dispatch_event(event)
-        except BaseException:  # of a signal handler
-            driver = scheduler._engine.drivers.get(alias)
-            if driver is not None:
-                driver.runs.abandon(run_times)
-            raise
         else:
             if scheduler._is_heard(EVENT_JOB_SUBMITTED):
                 events.append(
                     JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, alias, run_times)
                 )
+
+    def _put_off(self, alias: str, claim: Claim) -> None:
+        """Have runs handed back that cannot be submitted here at present: they wait until they can."""
+        driver = self._scheduler._engine.drivers.get(alias)
+        if driver is not None:  # else its store has been removed, and with it the runs
+            driver.runs.keep_from_starting([claim])
+            driver.runs.abandon(claim.run_times)
+            self._scheduler.wakeup()
 
     def _observe_start(self, alias: str, claim: Claim) -> None:
         hooks = get_hooks()

@@ -12,6 +12,7 @@ from apscheduler.events import (
 from apscheduler.job import Job
 from apscheduler.records import record
 from apscheduler.runs import Plan
+from apscheduler.util import is_interrupt
 
 if TYPE_CHECKING:
     from apscheduler.drivers import StoreDriver
@@ -105,18 +106,25 @@ class Selection:
         """Return what to do about a due job; None: not now."""
         if not self.accepts(job):
             return None
+        plan = self._make_plan(job)
+        if plan is None:
+            self._give_up(job)
+        return plan
+
+    def _make_plan(self, job: Job) -> Plan | None:
         now = self._now
         try:
             if type(job) is not Job:
-                return planning.plan_by_run_times(
-                    job, now.astimezone(self._scheduler.timezone)
-                )
+                local = now.astimezone(self._scheduler.timezone)
+                return planning.plan_by_run_times(job, local)
             if job.next_run_time is None or job.next_run_time > now:
                 return None
             if self.in_parts and self._waits_for_part(job):
                 return None
             plan = planning.plan(job, now)
-        except Exception as exc:
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
             self._hold(job, exc, "its trigger failed")
             return None
         if plan.next_run_time is not None and plan.next_run_time <= now:
@@ -134,11 +142,18 @@ class Selection:
         Whose run it is gives up what has become due meanwhile.
         """
         times = plan.run_times
-        return (
+        waits = (
             len(times) > 1
             and times[0] < self._now - BACKLOG_AGE
             and not self._driver.runs.has_any_of(job.id)
         )
+        if waits:
+            self._give_up(job)
+        return waits
+
+    def _give_up(self, job: Job) -> None:
+        """Leave the slot that was meant for a job to others."""
+        self._capacities[job.executor] += 1
 
     def _waits_for_part(self, job: Job) -> bool:
         """Return whether the job is due with a later part of its backlog, while an earlier one is not settled."""
@@ -183,7 +198,7 @@ class Selection:
         for event in events:
             self._scheduler._dispatch_event(event)
 
-    def _hold(self, job: Job, exc: Exception, reason: str) -> None:
+    def _hold(self, job: Job, exc: BaseException, reason: str) -> None:
         """Leave a job that cannot be run alone for a while; the pass goes on without it."""
         before = self._holds.get(job.id)
         if before is not None and before.run_time == job.next_run_time:

@@ -304,6 +304,19 @@ def is_program_ending() -> bool:
     return bool(getattr(threading, "_SHUTTING_DOWN", False))
 
 
+def is_interrupt(exc: BaseException) -> bool:
+    """Return whether an exception is to end what it has interrupted, whoever that is.
+
+    Those of signal handlers are, and those by which generators and greenlets are ended. Any other, such as the
+    ``CancelledError`` of asyncio, is a failure of who has let it out.
+    """
+    if isinstance(exc, Exception):
+        return False
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        return threading.main_thread().ident == threading.get_ident()
+    return type(exc).__name__ in ("GeneratorExit", "GreenletExit")
+
+
 def timezone_repr(tz: tzinfo) -> str:
     """Return the name of a zone, or what ``repr`` says of zones without one."""
     return tz.key if isinstance(tz, ZoneInfo) and tz.key else repr(tz)

@@ -108,11 +108,11 @@ class EventSource(metaclass=ABCMeta):
         with self._listeners_lock:
             listeners = tuple(self._listeners)
         for callback, mask in listeners:
-            if event.code & mask:
-                try:
+            try:
+                if event.code & mask:
                     callback(event)
-                except BaseException:
-                    self._logger.exception("Error notifying listener")
+            except BaseException:
+                self._logger.exception("Error notifying listener")
 
     @property
     def _is_telling(self) -> bool:

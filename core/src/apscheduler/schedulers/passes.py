@@ -8,6 +8,7 @@ from time import monotonic
 
 from apscheduler.schedulers.components import STATE_PAUSED
 from apscheduler.schedulers.runs import RunMethods
+from apscheduler.util import is_interrupt
 
 # Where one fire time follows the other, passes begin so far apart: a pass with a few jobs costs little more than with one.
 PACE_SECONDS = 0.005
@@ -30,7 +31,9 @@ class PassMethods(RunMethods):
         """Make one pass, whatever happens, and return how many seconds to sleep; None: until woken."""
         try:
             seconds = self._process_jobs()
-        except Exception:  # a subclass may do more than we know: no reason to stop
+        except BaseException as exc:  # a subclass may do more than we know
+            if is_interrupt(exc):
+                raise
             self._logger.exception("Error processing jobs")
             return self.jobstore_retry_interval
         if seconds is None or seconds <= NAP_SECONDS or self._performs_io():
@@ -55,7 +58,9 @@ class PassMethods(RunMethods):
         started, now = monotonic(), self._clock.now()
         try:
             wakeup = self._engine.process(now)
-        except Exception:  # not a store, nor a job: still no reason to stop
+        except BaseException as exc:  # not a store, nor a job: no reason to stop
+            if is_interrupt(exc):
+                raise
             self._logger.exception("Error processing jobs")
             return self.jobstore_retry_interval
         if self.state == STATE_PAUSED:

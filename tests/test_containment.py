@@ -25,8 +25,8 @@ from apscheduler.util import is_interrupt
 
 SOON = 20
 T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
-# More fire times than one claim hands out.
-BACKLOG = timedelta(minutes=1500)
+# So many fire times that two claims hand out only part of them.
+BACKLOG = timedelta(minutes=2500)
 
 
 class PassScheduler(BaseScheduler):

@@ -27,6 +27,14 @@ PAGES = {
     ]
     if "_build" not in path.parts
 }
+READMES = {
+    path.relative_to(ROOT).as_posix(): path
+    for path in [
+        ROOT / "core/README.md",
+        *sorted(ROOT.glob("plugins/*/*/README.md")),
+        *sorted(ROOT.glob("examples/**/README.md")),
+    ]
+}
 PLUGINS = sorted(
     path.parent.relative_to(ROOT / "plugins").as_posix()
     for path in ROOT.glob("plugins/*/*/pyproject.toml")
@@ -65,12 +73,13 @@ def include(page: Path, directive: re.Match[str]) -> str:
     return text.partition(directive["before"])[0] if directive["before"] else text
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES | READMES)
 def test_relative_links_of_a_page_lead_somewhere(page: str) -> None:
-    text = FENCE.sub("", PAGES[page].read_text("utf-8"))
+    path = ROOT / page
+    text = FENCE.sub("", path.read_text("utf-8"))
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
-            assert (PAGES[page].parent / target).exists(), target
+            assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", [name for name in PAGES if name.startswith("docs/")])

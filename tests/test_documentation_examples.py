@@ -36,7 +36,11 @@ PAGES = {
 # Their examples are parts of programs.
 READMES = {
     path.relative_to(ROOT).as_posix(): path
-    for path in [ROOT / "core/README.md", *ROOT.glob("plugins/*/*/README.md")]
+    for path in [
+        ROOT / "core/README.md",
+        *ROOT.glob("plugins/*/*/README.md"),
+        *ROOT.glob("examples/**/README.md"),
+    ]
 }
 
 FENCE = re.compile(
@@ -172,6 +176,16 @@ def check_pip(arguments: list[str], directory: Path) -> None:
             assert (ROOT / argument / "pyproject.toml").exists(), argument
         else:
             check_requirement(argument)
+
+
+@pytest.mark.parametrize("page", PAGES | READMES)
+def test_what_a_page_installs_is_among_our_wheels(page: str) -> None:
+    for block in read_blocks(ROOT / page):
+        for line in block.text.splitlines():
+            program, _, arguments = BIN.sub("", line).partition(" ")
+            if program == "pip" and line not in BY_HAND:
+                assert arguments.startswith("install --find-links dist "), line
+                check_pip(shlex.split(arguments), ROOT)
 
 
 def check_requirement(text: str) -> None:

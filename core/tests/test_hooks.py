@@ -1,11 +1,12 @@
 """Every hook is called with what its specification says, and a broken plugin harms nobody else."""
 
+import asyncio
 import inspect
 import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pluggy
 import pytest
 
 from apscheduler import hooks as hooks_module
-from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.base import BaseExecutor, run_coroutine_job, run_job
 from apscheduler.hooks import PROJECT, HookManager, Specifications, get_hooks, hookimpl
 from apscheduler.job import Job
 from apscheduler.jobstores.base import (
@@ -452,6 +453,37 @@ def test_a_wrapper_that_fails_fails_the_run_and_nothing_else(when: str) -> None:
     assert str(event.exception) == "no context"
     assert current_run() is None
     assert [what for what, *_ in wrapper.seen] == ["before", "after"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_run_whose_exception_a_wrapper_swallows_has_succeeded_without_result(
+    is_async: bool,
+) -> None:
+    class Plugin:
+        @hookimpl
+        def apscheduler_wrap_call(self, run: Run) -> Any:
+            return suppress(ZeroDivisionError)
+
+    divisors = iter([1, 0])
+
+    def divide() -> Any:
+        return 1 // next(divisors)
+
+    async def divide_async() -> Any:
+        return divide()
+
+    get_hooks().register(Plugin())
+    job, times = make_job(divide_async if is_async else divide), [NOW, NOW]
+
+    if is_async:
+        events = asyncio.run(run_coroutine_job(job, "default", times, "test"))
+    else:
+        events = run_job(job, "default", times, "test")
+
+    assert [event.exception for event in events] == [None, None]
+    assert [event.retval for event in events] == [1, None]
+    assert all(event.started_at for event in events)
+    assert current_run() is None
 
 
 # Components

@@ -364,11 +364,8 @@ def run_job(
         if not run.begin(events):
             continue
         try:
-            if is_wrapped:
-                with _wrapped():
-                    retval = _call(job, await_result)
-            else:
-                retval = _call(job, await_result)
+            call = _call_wrapped if is_wrapped else _call
+            retval = call(job, await_result)
         except propagate as exc:
             events.append(run.cancelled(exc))
             raise
@@ -387,6 +384,13 @@ def _call(job: "Job", await_result: Callable[[Awaitable[Any]], Any] | None) -> A
         retval.close()
         raise UnawaitedJobError(job.name)
     return retval
+
+
+def _call_wrapped(
+    job: "Job", await_result: Callable[[Awaitable[Any]], Any] | None
+) -> Any:
+    with _wrapped():  # may swallow what is raised: the run has succeeded then
+        return _call(job, await_result)
 
 
 async def run_coroutine_job(
@@ -431,7 +435,7 @@ async def run_coroutine_job(
 
 
 async def _await_wrapped(job: "Job") -> Any:
-    with _wrapped():
+    with _wrapped():  # may swallow what is raised, as above
         retval = job.func(*job.args, **job.kwargs)
         return await retval if is_awaitable(retval) else retval
 

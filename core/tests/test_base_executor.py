@@ -437,3 +437,21 @@ class TestRunCoroutineJob:
 
         assert event.code == EVENT_JOB_ERROR
         assert [event.code for event in events] == [EVENT_JOB_LOST]
+
+    def test_cancellation_that_does_not_come_from_outside_fails_only_its_run(
+        self,
+    ) -> None:
+        outcomes = iter([asyncio.CancelledError(), None])
+
+        async def work() -> Any:
+            if exc := next(outcomes):
+                raise exc
+
+        events = run_async(
+            make_job(work),
+            [NOON, NOON],
+            propagate=(asyncio.CancelledError,),
+            is_being_cancelled=lambda: False,
+        )
+
+        assert [event.code for event in events] == [EVENT_JOB_ERROR, EVENT_JOB_EXECUTED]

@@ -400,12 +400,15 @@ async def run_coroutine_job(
     logger_name: str,
     *,
     propagate: tuple[type[BaseException], ...] = (),
+    is_being_cancelled: Callable[[], bool] = lambda: True,
     events: list[JobExecutionEvent] | None = None,
 ) -> list[JobExecutionEvent]:
     """Await the job's function for each run time and return one event per run time.
 
     :param propagate: exceptions that end the batch instead of being reported as failures, such as the
         cancellation of the loop
+    :param is_being_cancelled: tells, when one of them was raised, whether it came from outside; if not, the job has
+        raised it by itself and has failed
     :param events: the list to fill and return; after an exception of ``propagate`` it tells how far the batch came
     """
     events = [] if events is None else events
@@ -424,10 +427,10 @@ async def run_coroutine_job(
                     retval = await retval
         except GeneratorExit:  # an abandoned coroutine is being taken apart
             raise
-        except propagate as exc:
-            events.append(run.cancelled(exc))
-            raise
         except BaseException as exc:  # whatever a job raises is its outcome
+            if isinstance(exc, propagate) and is_being_cancelled():
+                events.append(run.cancelled(exc))
+                raise
             events.append(run.failed(exc))
         else:
             events.append(run.succeeded(retval))

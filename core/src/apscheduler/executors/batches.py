@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apscheduler.clock import NO_OFFSET
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_LOST, JobExecutionEvent
+from apscheduler.events import EVENT_JOB_LOST, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor, make_events
 from apscheduler.runs import running
 
@@ -40,7 +40,6 @@ class Batch:
     # Whether it runs in a thread; and whether that waits for the loop, which does what a function has returned.
     is_in_thread = False
     is_awaiting = False
-    was_cancelled = False
     # Reports the outcome; set when a thread has ended, until the loop gets round to it.
     report: Callable[[], None] | None = None
     # Whether the outcome has been reported, and what to call then; whether its job is waiting for other jobs.
@@ -84,18 +83,10 @@ class BatchExecutor(BaseExecutor):
         )
 
     def _cancelled(self, batch: Batch) -> None:
-        """Report a batch that ended with a cancellation: as lost, or as failed if nobody had cancelled it."""
-        self._finish(batch, self._report_cancelled, batch)
-
-    def _report_cancelled(self, batch: Batch) -> None:
-        if batch.events and not batch.was_cancelled:
-            last = batch.events[-1]
-            last.code = EVENT_JOB_ERROR
-            last.traceback = ""
-            self._logger.error(
-                'Job "%s" raised an exception', batch.job, exc_info=last.exception
-            )
-        self._run_job_lost(batch.job, batch.run_times, batch.events)
+        """Report a batch that was cancelled: what has not ended is lost."""
+        self._finish(
+            batch, self._run_job_lost, batch.job, batch.run_times, batch.events
+        )
 
     def _note_abandoned(self, batch: Batch) -> None:
         """Tell which run a coroutine was at that will never go on: nobody may think that it was not started."""

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 LOOP_CHECK_SECONDS = 1
 
 
+class RunCancelledError(concurrent.futures.CancelledError):
+    """What a function returned was cancelled on the loop, or the loop was closed; no job raises this by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("The run was cancelled on its event loop")
+
+
 class LoopExecutor(BatchExecutor):
     """Runs coroutine functions on an event loop, and other functions in threads beside it.
 
@@ -114,13 +121,12 @@ class LoopExecutor(BatchExecutor):
                 return  # taken back while the loop was stopped
             batch.has_begun = True
         batch.began_at = datetime.now(UTC)
-        try:
-            await run_coroutine_job(
-                *self._call(batch), propagate=self.cancellations, events=batch.events
-            )
-        except self.cancellations:
-            batch.was_cancelled = batch.is_being_cancelled
-            raise
+        await run_coroutine_job(
+            *self._call(batch),
+            propagate=self.cancellations,
+            is_being_cancelled=lambda: batch.is_being_cancelled,
+            events=batch.events,
+        )
         # Nobody needs to call back, which takes another turn of the loop.
         if batch.task is not None and batch.on_end is not None:
             batch.task.remove_done_callback(batch.on_end)
@@ -154,10 +160,10 @@ class LoopExecutor(BatchExecutor):
             run_job(
                 *self._call(batch),
                 await_result=partial(self._await_on_loop, batch),
-                propagate=(concurrent.futures.CancelledError,),
+                propagate=(RunCancelledError,),
                 events=batch.events,
             )
-        except concurrent.futures.CancelledError:
+        except RunCancelledError:
             report = self._cancelled
         except BaseException as exc:  # what the job raises is reported by run_job
             report = partial(self._failed, exc=exc)
@@ -193,8 +199,7 @@ class LoopExecutor(BatchExecutor):
                 exc = outcome.exception(LOOP_CHECK_SECONDS)
             except TimeoutError:
                 if self._is_closed():
-                    batch.was_cancelled = True
-                    raise concurrent.futures.CancelledError from None
+                    raise RunCancelledError from None
                 continue
             if exc is not None:
                 raise exc
@@ -235,8 +240,7 @@ class LoopExecutor(BatchExecutor):
     ) -> None:
         _close(awaitable)  # if it was cancelled before it began
         if task.cancelled():
-            batch.was_cancelled = True
-            outcome.set_exception(concurrent.futures.CancelledError())
+            outcome.set_exception(RunCancelledError())
             return
         result, exc = task.result()
         if exc is None:
@@ -286,7 +290,6 @@ class LoopExecutor(BatchExecutor):
             if waits:
                 self._cancelled(batch)
             elif ends_running and is_abandoned:
-                batch.was_cancelled = True
                 self._note_abandoned(batch)
                 self._cancelled(batch)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -207,21 +207,34 @@ class LoopExecutorContract(ExecutorContract):
         assert isinstance(event.exception, SystemExit)
         assert self.run(started, scheduler, make_job(jobs.add_async, 1, 2)).retval == 3
 
-    @pytest.mark.parametrize("is_function", [False, True], ids=["async", "returned"])
-    def test_job_that_raises_cancellation_by_itself_has_failed(
-        self, started: Any, scheduler: RecordingScheduler, is_function: bool
+    @pytest.mark.parametrize("kind", ["async", "returned", "plain"])
+    def test_job_that_raises_cancellation_by_itself_has_failed_and_runs_again(
+        self, started: Any, scheduler: RecordingScheduler, kind: str
     ) -> None:
-        kind = started.cancellations[0]
+        cancellation = started.cancellations[0]
+        if kind == "plain":
+            cancellation = CancelledError  # of a future in a pool
+        outcomes = iter([cancellation("no more"), None])
 
-        async def give_up() -> None:
+        def give_up() -> None:
+            if exc := next(outcomes):
+                raise exc
+
+        async def give_up_later() -> None:
             await self.pause()
-            raise kind("no more")
+            give_up()
 
-        job = make_job((lambda: give_up()) if is_function else give_up)
-        event = self.run(started, scheduler, job)
+        funcs: dict[str, Any] = {
+            "async": give_up_later,
+            "returned": lambda: give_up_later(),
+            "plain": give_up,
+        }
+        started.submit_job(make_job(funcs[kind]), [NOON, NOON])
+        first, second = scheduler.next_event(), scheduler.next_event()
 
-        assert event.code == EVENT_JOB_ERROR
-        assert isinstance(event.exception, kind)
+        assert (first.code, second.code) == (EVENT_JOB_ERROR, EVENT_JOB_EXECUTED)
+        assert isinstance(first.exception, cancellation)
+        assert "give_up" in str(first.traceback)
 
     def test_timeout_in_a_returned_coroutine_is_its_own_failure(
         self, started: Any, scheduler: RecordingScheduler

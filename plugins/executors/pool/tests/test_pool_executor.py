@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import apscheduler.executors.pool
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_LOST
 from apscheduler.executors.pool import (
     BasePoolExecutor,
     ProcessPoolExecutor,
@@ -352,6 +352,32 @@ def test_run_in_a_worker_that_dies_fails_and_queued_jobs_run_elsewhere(
     assert dict(processes._instances) == {}
     replaced = [r for r in caplog.records if "being replaced" in r.message]
     assert [record.levelname for record in replaced] == ["WARNING"]
+
+
+@pytest.mark.parametrize("is_second_try", [False, True])
+def test_death_of_a_worker_after_shutdown_gives_back_what_has_not_begun(
+    processes: ProcessPoolExecutor,
+    scheduler: RecordingScheduler,
+    is_second_try: bool,
+) -> None:
+    with Gate() as gate:
+        for job_id in ("dies", "next"):
+            job = make_job(jobs.pass_gate, gate.port, id=job_id)
+            processes.submit_job(job, [NOON])
+        processes.submit_job(make_job(jobs.add, 1, 2, id="queued"), [NOON, NOON])
+        victim = gate.wait_for_arrival()
+        if is_second_try:
+            os.kill(victim, signal.SIGKILL)
+            scheduler.next_event()
+            victim = gate.wait_for_arrival()
+        processes.shutdown(False)
+        os.kill(victim, signal.SIGKILL)
+        events = [scheduler.next_event() for _ in range(3 if is_second_try else 4)]
+
+    queued = [event for event in events if event.job_id == "queued"]
+    assert [event.code for event in queued] == [EVENT_JOB_LOST] * 2
+    assert [event.started_at for event in queued] == [None] * 2
+    assert dict(processes._instances) == {}
 
 
 def test_job_submitted_before_the_death_of_a_worker_was_noticed_still_runs(

@@ -126,7 +126,10 @@ class ProcessPoolExecutor(BasePoolExecutor):
     def _try_again(
         self, batch: Batch, broken: BrokenProcessPool
     ) -> BaseException | None:
-        """Submit a batch that a broken pool did not start once more; return an exception if that cannot be done."""
+        """Submit a batch that a broken pool did not start once more; return an exception if that cannot be done.
+
+        After the shutdown it is reported as lost before it began, so that it can be run elsewhere.
+        """
         if batch.starts.give_up(batch.number):
             failure = BrokenProcessPool(
                 f"A worker process died while job {batch.job.id!r} was running in it or beside it: "
@@ -134,7 +137,7 @@ class ProcessPoolExecutor(BasePoolExecutor):
             )
             failure.__cause__ = broken
             return failure
-        if batch.is_second_try:
+        if batch.is_second_try and not self._is_shut_down:
             failure = BrokenProcessPool(
                 f"Worker processes died twice before they started job {batch.job.id!r}. If the program is a script, "
                 'everything that it does must be below: if __name__ == "__main__"'
@@ -146,7 +149,9 @@ class ProcessPoolExecutor(BasePoolExecutor):
             self._replace_pool(batch.pool)
             self._submit_batch(batch)
         except Exception as exc:  # whatever it is, it is reported
-            return exc
+            if not self._is_shut_down:
+                return exc
+            self._run_job_lost(batch.job, batch.run_times)
         return None
 
 

@@ -262,6 +262,24 @@ class TestCapacity:
 
         assert executor.capacity() == 0
 
+    def test_what_a_restart_left_behind_does_not_free_a_slot_when_it_ends(self) -> None:
+        executor = make_executor(slots=4)
+        job = make_job(max_instances=3)
+        executor.submit_job(job, [NOON])
+        executor.submit_job(make_job(id="other"), [NOON])
+
+        executor._leave_behind()
+        capacities = [executor.capacity()]
+        for _ in range(2):
+            executor.submit_job(job, [NOON])
+        capacities.append(executor.capacity())
+        for job_id in ("other", "job", "job", "job"):
+            executor._run_job_success(job_id, ended(1.0))
+            capacities.append(executor.capacity())
+
+        assert capacities == [4, 2, 2, 3, 4, 4]
+        assert dict(executor._instances) == {}
+
     def test_more_short_runs_are_taken_only_when_few_are_left(self) -> None:
         executor = make_executor(slots=1)
         executor.submit_job(make_job(), [NOON])

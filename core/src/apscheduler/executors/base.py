@@ -63,7 +63,9 @@ class BaseExecutor(metaclass=ABCMeta):
 
     def __init__(self) -> None:
         self._instances: defaultdict[str, int] = defaultdict(int)
+        # How many of them take up slots; the others were left behind by a restart.
         self._outstanding = 0
+        self._left_behind: dict[str, int] = {}
         self._mean_duration: float | None = None
 
     def start(self, scheduler: "BaseScheduler", alias: str) -> None:
@@ -184,11 +186,21 @@ class BaseExecutor(metaclass=ABCMeta):
         instances = self._instances.get(job_id)
         if instances is None:
             return
-        self._outstanding -= 1
+        # Which instance of a job has ended is not known. Others end sooner than what outlived a restart.
+        if self._left_behind.get(job_id) == instances:
+            self._left_behind[job_id] = instances - 1
+        else:
+            self._outstanding -= 1
         if instances > 1:
             self._instances[job_id] = instances - 1
         else:
             del self._instances[job_id]
+
+    def _leave_behind(self) -> None:
+        """Have what is going on take up no slots any more: there are new ones, but it is still running."""
+        with self._lock:
+            self._left_behind = dict(self._instances)
+            self._outstanding = 0
 
     def _measure(self, events: list[JobExecutionEvent]) -> None:
         """Keep a moving mean of how long one submission takes."""

@@ -15,6 +15,7 @@ import pytest
 
 import apscheduler.executors.pool
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_LOST
+from apscheduler.executors.base import MaxInstancesReachedError
 from apscheduler.executors.pool import (
     BasePoolExecutor,
     ProcessPoolExecutor,
@@ -233,6 +234,32 @@ def test_job_may_shut_down_its_own_pool_and_waits_for_the_others(
 
     assert [event.job_id for event in events] == ["other", "caller"]
     assert [event.exception for event in events] == [None, None]
+
+
+@pytest.mark.parametrize("cls", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_what_still_runs_after_a_restart_takes_up_no_slots_but_counts_as_instance(
+    cls: Any, scheduler: RecordingScheduler
+) -> None:
+    executor = start(cls(1), scheduler)
+    with Gate() as gate:
+        job = make_job(jobs.pass_gate, gate.port, id="hung")
+        executor.submit_job(job, [NOON])
+        gate.wait_for_arrival()
+        executor.shutdown(False)
+        executor.start(scheduler, "default")
+
+        assert executor.capacity() == 1
+        with pytest.raises(MaxInstancesReachedError):
+            executor.submit_job(job, [NOON])
+        again = make_job(jobs.pass_gate, gate.port, id="again")
+        executor.submit_job(again, [NOON])
+        gate.wait_for_arrival()
+        assert executor.capacity() == 0
+
+    ended = {scheduler.next_event().job_id for _ in range(2)}
+    executor.shutdown()
+    assert ended == {"hung", "again"}
+    assert (executor._outstanding, dict(executor._instances)) == (0, {})
 
 
 def test_two_jobs_that_shut_down_their_pool_do_not_wait_for_each_other(

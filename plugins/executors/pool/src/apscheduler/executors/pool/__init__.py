@@ -58,6 +58,7 @@ class BasePoolExecutor(BaseExecutor):
         super().start(scheduler, alias)
         if self._is_shut_down:
             self._pool = self._make_pool()
+            self._leave_behind()
             self._is_shut_down = False
 
     def capacity(self) -> int | None:

@@ -132,6 +132,7 @@ MISTAKES = [
     (("--interval", "5m", "--grace-time", "0.5"), 2, "whole seconds"),
     (("--interval", "5m", "--replace"), 2, "needs the --id"),
     (("--interval", "5m", "--func", "nowhere:f"), 1, "nowhere"),
+    (("--interval", "5m", "--func", "builtins:print", "--kwargs", '{"x": 1}'), 1, "x"),
 ]
 
 
@@ -143,6 +144,7 @@ def test_mistakes_are_explained(
 
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
+    assert not Path("jobs.db").exists()
 
 
 # Looking, without the code of the jobs

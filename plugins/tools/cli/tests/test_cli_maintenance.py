@@ -75,13 +75,14 @@ def test_an_import_replaces_or_skips_on_demand() -> None:
     assert set(grace_times().values()) == {None}
 
 
-def test_a_file_that_is_no_export_is_refused() -> None:
+def test_a_file_that_is_no_export_is_refused_and_creates_no_store() -> None:
     Path("jobs.json").write_text("[]")
 
-    result = invoke("import", "jobs.json")
+    result = invoke("import", "jobs.json", "--store", "sqlite:///other.db")
 
     assert result.exit_code == 1
     assert "must be a JSON object" in result.stderr
+    assert not Path("other.db").exists()
 
 
 def test_installed_components_are_listed_with_their_distributions() -> None:

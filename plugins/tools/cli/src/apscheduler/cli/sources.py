@@ -104,6 +104,17 @@ class Source:
         :param creates: whether stores are created of which there is nothing yet
         :raises click.ClickException: if there is none, that fails, or a store fails later on
         """
+        with self.prepare(jobstore, quiet) as client, self.opened(client, creates):
+            yield client
+
+    @contextmanager
+    def prepare(
+        self, jobstore: str | None = None, quiet: bool = False
+    ) -> Iterator[Client]:
+        """Make a scheduler that runs nothing, whose stores are neither opened nor created before :meth:`opened`.
+
+        :raises click.ClickException: if the job stores cannot be used
+        """
         config = self.config
         self.make_importable()
         show = functools.partial(click.echo, err=True)
@@ -111,18 +122,27 @@ class Source:
             with explained(f"The job store of {self} cannot be opened", config):
                 client = create_client(config, jobstore)
                 refuse_memory(client, str(self))
-                if not creates:
-                    leave_out_missing(client, config, str(self))
-                client.start(paused=True)
-            try:
-                yield client
-            except Exception as exc:
-                if not _is_of_store(client, exc):
-                    raise
-                with explained(f"A job store of {self} fails", config):
-                    raise
-            finally:
-                client.shutdown()
+            yield client
+
+    @contextmanager
+    def opened(self, client: Client, creates: bool = False) -> Iterator[None]:
+        """Open the job stores of a scheduler that was prepared, and close them afterwards.
+
+        :raises click.ClickException: if there is none, that fails, or a store fails later on
+        """
+        with explained(f"The job store of {self} cannot be opened", self.config):
+            if not creates:
+                leave_out_missing(client, self.config, str(self))
+            client.start(paused=True)
+        try:
+            yield
+        except Exception as exc:
+            if not _is_of_store(client, exc):
+                raise
+            with explained(f"A job store of {self} fails", self.config):
+                raise
+        finally:
+            client.shutdown()
 
 
 def source_options(command: F, is_required: bool = True) -> F:

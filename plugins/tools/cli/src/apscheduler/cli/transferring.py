@@ -79,19 +79,20 @@ def import_jobs(
     """Import jobs."""
     if replace and skip:
         raise click.UsageError("Give either --replace or --skip, not both")
-    with source.open(jobstore, creates=True) as client:
+    with source.prepare(jobstore) as client:
         alias = jobstore or _only(client)
-        store = client._native_store(alias)
-        jobs = _read(file, client, alias, store)
-        there = {record.id for record in store.get_job_records()}
-        new = [job for job in jobs if job.id not in there]
-        known = [job for job in jobs if job.id in there]
-        if known and not (replace or skip):
-            raise CommandError(
-                f"There is a job {known[0].id!r} already, and {len(known) - 1} more of those in {file!r}; nothing was "
-                "added. Give --replace or --skip"
-            )
-        _write(store, new, known if replace else [])
+        jobs = _read(file, client, alias)  # before its store is created
+        with source.opened(client, creates=True):
+            store = client._native_store(alias)
+            there = {record.id for record in store.get_job_records()}
+            new = [job for job in jobs if job.id not in there]
+            known = [job for job in jobs if job.id in there]
+            if known and not (replace or skip):
+                raise CommandError(
+                    f"There is a job {known[0].id!r} already, and {len(known) - 1} more of those in {file!r}; nothing "
+                    "was added. Give --replace or --skip"
+                )
+            _write(store, new, known if replace else [])
     done = {
         "added": len(new),
         "replaced": len(known) if replace else 0,
@@ -107,9 +108,10 @@ def _only(client: Client) -> str:
     return aliases[0] if len(aliases) == 1 else "default"
 
 
-def _read(file: str, client: Client, alias: str, store: NativeJobStore) -> list[Job]:
-    allowed = getattr(getattr(store, "serializer", None), "allowed", None)
+def _read(file: str, client: Client, alias: str) -> list[Job]:
     with explained(f"The jobs in {file!r} cannot be imported"):
+        store = client._lookup_jobstore(alias)
+        allowed = getattr(getattr(store, "serializer", None), "allowed", None)
         jobs = transfer.read_jobs(sys.stdin if file == "-" else file, allowed)
     for job in jobs:
         job._scheduler, job._jobstore_alias = client, alias

@@ -166,21 +166,36 @@ def add(
     given = given_options(options)
     if paused:
         given["next_run_time"] = None
-    with source.open(jobstore, creates=True) as client:
+    with source.prepare(jobstore) as client:
         trigger = schedule.make(client.timezone)
-        with explained("The job cannot be added"), _conflict_explained(job_id):
-            job = client.add_job(
-                func,
-                trigger,
-                args,
-                kwargs,
-                job_id,
-                name,
-                jobstore=jobstore or _only(client._matching_stores(None)),
-                replace_existing=replace,
+        with explained("The job cannot be added"):
+            alias = jobstore or _only(client._matching_stores(None))
+            client._lookup_jobstore(alias)
+            # What cannot be added must not leave an empty store behind: the job is tried before that is created.
+            Job(
+                client,
+                func=func,
+                trigger=trigger,
+                args=args or (),
+                kwargs=kwargs or {},
+                executor="default",
+                name=name,
                 **given,
             )
-        _tell(output, "added", job, client._now())
+        with source.opened(client, creates=True):
+            with explained("The job cannot be added"), _conflict_explained(job_id):
+                job = client.add_job(
+                    func,
+                    trigger,
+                    args,
+                    kwargs,
+                    job_id,
+                    name,
+                    jobstore=alias,
+                    replace_existing=replace,
+                    **given,
+                )
+            _tell(output, "added", job, client._now())
 
 
 @contextmanager

@@ -118,6 +118,29 @@ def test_a_job_that_is_there_is_only_replaced_on_demand() -> None:
     assert [job["trigger"] for job in ask("list")] == ["interval[0:07:00]"]
 
 
+@pytest.mark.parametrize(
+    "arguments, warning",
+    [
+        (("--date", "2020-01-01"), "2020-01-01 00:00:00 is past: the job runs at once"),
+        (
+            ("--date", "2020-01-01", "--grace-time", "5m"),
+            "the job does not run, since its grace time is 300 seconds",
+        ),
+        (("--date", "2020-01-01", "--paused"), ""),
+        (("--date", "now"), ""),
+        (("--date", "+1h"), ""),
+    ],
+)
+def test_a_date_that_is_past_is_warned_of(
+    arguments: tuple[str, ...], warning: str
+) -> None:
+    result = invoke("add", "--func", "job_functions:report", *arguments)
+
+    assert result.exit_code == 0
+    assert warning in result.stderr
+    assert bool(warning) == bool(result.stderr)
+
+
 MISTAKES = [
     (("--interval", "5m", "--date", "now"), 2, "not --interval and --date"),
     ((), 2, "Give one of --cron, --interval, --date and --trigger"),

@@ -1,5 +1,7 @@
 """``apscheduler next``: schedules in words, their times, and what the clock does to them."""
 
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,8 +27,11 @@ EXPRESSIONS = [
     (("0 9 * * 0",), "at 09:00, on Monday", "2030-03-04T09:00"),
     (("0 9 * * 0", "--dialect", "vixie"), "at 09:00, on Sunday", "2030-03-03T09:00"),
     (("@daily", "--dialect", "vixie"), "at 00:00", "2030-03-01T00:00"),
-    (("1h30m",), "every 1:30:00, counted from", "2030-03-01T00:00"),
-    (("every 5m",), "every 0:05:00", "2030-03-01T00:00"),
+    (("1h30m",), "every 1:30:00, counted from", "2030-03-01T01:30"),
+    (("every 5m",), "every 0:05:00", "2030-03-01T00:05"),
+    (("interval minutes=5",), "every 0:05:00", "2030-03-01T00:05"),
+    (("interval minutes=5 start_date=2030-01-01",), "every", "2030-03-01T00:00"),
+    (("interval hours=1 end_date=2030-03-02",), "every 1:00:00", "2030-03-01T01:00"),
     (("2030-05-05 12:00",), "once, at 2030-05-05 12:00:00", "2030-05-05T12:00"),
     (("cron day=last hour=5",), "on the last day of the month", "2030-03-31T05:00"),
     (("calendarinterval weeks=2 hour=4",), "every 2 weeks at 04:00", "2030-03-01T04"),
@@ -114,10 +119,9 @@ def test_the_second_of_two_equal_times_is_left_out_on_demand() -> None:
     "arguments, reason",
     [
         (("0 0 30 feb *",), "no date has month='feb' and day='30' at once"),
-        (("2020-01-01",), "its time, 2020-01-01 00:00:00 UTC, is past"),
         (("cron hour=5 end_date=2020-01-01",), "its end, 2020-01-01"),
         (("cron year=2020",), "its last year, 2020, is past"),
-        (("cron year=2020", "2020-01-01"), "(2) its time"),
+        (("interval hours=1 end_date=2020-01-01",), "its end, 2020-01-01"),
     ],
 )
 def test_what_never_fires_says_why(arguments: tuple[str, ...], reason: str) -> None:
@@ -126,6 +130,35 @@ def test_what_never_fires_says_why(arguments: tuple[str, ...], reason: str) -> N
     assert result.exit_code == 1
     assert "It never fires: " in result.stdout
     assert reason in result.stdout
+
+
+def test_an_interval_is_previewed_as_a_job_gets_it_that_is_added_now() -> None:
+    before = datetime.now(UTC)
+    (answer,) = ask("5m", "--count", "1")["times"]
+
+    first = datetime.fromisoformat(answer["utc"])
+    assert timedelta(0) <= first - before - timedelta(minutes=5) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("2020-01-01",), ("cron year=2020", "2020-01-01")]
+)
+def test_a_date_that_is_past_is_told_to_run_at_once(arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments, "-z", "UTC")
+
+    assert result.exit_code == 1
+    assert "It does not fire any more: " in result.stdout
+    assert "its time, 2020-01-01 00:00:00 UTC, is past" in result.stdout
+    assert "A job that is added with it runs at once" in result.stdout
+    assert json.loads(invoke(*arguments, "--json").stdout)["runs_at_once"]
+
+
+def test_a_date_that_is_past_does_not_hide_the_times_beside_it() -> None:
+    result = invoke("0 9 * * *", "2020-01-01", "-z", "UTC", "--from", "2030-01-01")
+
+    assert result.exit_code == 0
+    assert result.stdout.count(" 09:00:00 UTC ") == 5
+    assert "runs at once, for 2020-01-01 00:00:00 UTC, which is past" in result.stdout
 
 
 @pytest.mark.parametrize(

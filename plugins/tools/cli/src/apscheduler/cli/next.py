@@ -26,7 +26,7 @@ from apscheduler.cli.sources import scheduler_warnings
 from apscheduler.planning import first_fire_time
 from apscheduler.plugins import installed_components, load_component
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import astimezone
+from apscheduler.util import astimezone, datetime_utc_add
 
 # So many words on their own may be the columns of one line.
 COLUMNS = 5
@@ -43,7 +43,7 @@ FORMS = "cron text of five columns ('0 9 * * mon-fri'), a macro (@daily, with --
 
 @click.command(
     "next",
-    help=f"""Say in words what EXPRESSION means, and when it fires next; or why it never does.
+    help=f"""Say in words what EXPRESSION means, and when it fires next for a job that is added now; or why it never does.
 
     An expression is {FORMS}. Several of them fire whenever one of them does; with --and, when all do at once.
 
@@ -57,7 +57,7 @@ FORMS = "cron text of five columns ('0 9 * * mon-fri'), a macro (@daily, with --
     apscheduler next '30 2 * * *' --timezone Europe/Berlin --from 2030-03-30 --on-gap skip
     apscheduler next 1h30m --json
 
-    Exit codes: 0 it fires, 1 it never does, 2 the command line is wrong.""",
+    Exit codes: 0 it fires, 1 it never does, or not any more, 2 the command line is wrong.""",
 )
 @click.argument("expressions", metavar="EXPRESSION...", nargs=-1, required=True)
 @click.option(
@@ -117,7 +117,7 @@ def next_times(
     if len(triggers) > 1:
         trigger = load_component("trigger", "and" if together else "or")(triggers)
     with explained(f"{trigger} fails"):
-        times = _preview(trigger, now, count)
+        times, late = _preview(trigger, now, count)
         reason = None if times else trigger.explain_why_never(now)
         left_out = find_left_out(trigger, times, now)
     remarks = [describe_clock(trigger, time, zone) for time in times]
@@ -134,6 +134,7 @@ def next_times(
                 ],
                 "left_out": left_out,
                 "never": None if times else (reason or "no fire time was found"),
+                "runs_at_once": late is not None,
             }
         )
     else:
@@ -144,7 +145,13 @@ def next_times(
         for text in left_out:
             output.say(f"left out: {text}", "yellow")
         if not times:
-            output.say(f"It never fires: {reason or 'no fire time was found'}.", "red")
+            never = "It never fires" if late is None else "It does not fire any more"
+            output.say(f"{never}: {reason or 'no fire time was found'}.", "red")
+        if late is not None:
+            output.say(
+                f"A job that is added with it runs at once, for {late:%Y-%m-%d %H:%M:%S %Z}, which is past.",
+                "yellow",
+            )
     if not times:
         raise SystemExit(FAILURE)
 
@@ -166,8 +173,8 @@ def parse(
         if name in installed_components("trigger") and all("=" in w for w in rest):
             pairs: dict[str, Any] = dict(parse_pairs(tuple(rest)))
             if name == "interval":
-                pairs.setdefault("start_date", now)
-            elif name == "calendarinterval":
+                return make_interval(pairs, zone, now)
+            if name == "calendarinterval":
                 pairs.setdefault("start_date", now.date())
             return make_trigger(name, {**pairs, **_fitting(name, options)}, zone)
         if text.startswith("@") or len(words) == 5:
@@ -176,13 +183,21 @@ def parse(
         duration = every["duration"] if every else text
         if duration and DURATION.fullmatch(duration.lower()):
             seconds = Duration().convert(duration, None, None)
-            return make_trigger(
-                "interval", {"seconds": seconds, "start_date": now}, zone
-            )
+            return make_interval({"seconds": seconds}, zone, now)
         if re.match(r"\d{4}-\d\d-\d\d|now$|[+-]\d", text):
             date = in_zone(Moment().convert(text, None, None), zone)
             return make_trigger("date", {"run_date": date}, zone)
         raise ValueError(f"expected {FORMS}" + _hint(words))
+
+
+def make_interval(pairs: dict[str, Any], zone: tzinfo, now: datetime) -> BaseTrigger:
+    """Return the trigger that a job would get that is added now: unless it says when, it begins one interval later."""
+    if "start_date" not in pairs:
+        # Without its end: the trigger would warn if that is past by the clock, whatever --from says.
+        parts = {key: value for key, value in pairs.items() if key != "end_date"}
+        interval: timedelta = make_trigger("interval", parts, zone).interval  # type: ignore[attr-defined]  # of a plugin
+        pairs = {**pairs, "start_date": datetime_utc_add(now, interval)}
+    return make_trigger("interval", pairs, zone)
 
 
 def compare_dialects(
@@ -215,17 +230,26 @@ def _fitting(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return options if name == "cron" else {}
 
 
-def _preview(trigger: BaseTrigger, now: datetime, count: int) -> list[datetime]:
-    """Return the first times from now on, as a job would get them that is added now."""
-    first = first_fire_time(trigger, now)
+def _preview(
+    trigger: BaseTrigger, now: datetime, count: int
+) -> tuple[list[datetime], datetime | None]:
+    """Return the first times from now on, as a job would get them that is added now, and the time before that which it
+    would get first, if there is one: a date that is past still runs once.
+    """
+    time = first_fire_time(trigger, now)
+    previous = late = None
     times: list[datetime] = []
-    while first is not None and len(times) < count:
-        if times and first.timestamp() <= times[-1].timestamp():
-            raise ValueError(f"it does not advance: after {times[-1]} comes {first}")
-        times.append(first)
-        first = trigger.get_next_fire_time(first, first)
-    # A date that is past would still run once, if a job were added with it.
-    return [time for time in times if time.timestamp() >= now.timestamp()]
+    while time is not None and len(times) < count:
+        if previous is not None and time.timestamp() <= previous.timestamp():
+            raise ValueError(f"it does not advance: after {previous} comes {time}")
+        previous = time
+        if time.timestamp() >= now.timestamp():
+            times.append(time)
+            time = trigger.get_next_fire_time(time, time)
+        else:
+            late = late or time
+            time = trigger.get_next_fire_time(time, now)
+    return times, late
 
 
 # What the clocks do

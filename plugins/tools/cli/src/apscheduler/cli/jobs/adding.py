@@ -23,6 +23,9 @@ from apscheduler.jobstores.base import ConflictingIdError
 
 KINDS: Mapping[type, str] = {list: "list", dict: "object"}
 
+# What is past by less was meant: '--date now' is past as well, once the store is open.
+LATE_SECONDS = 60
+
 
 class Json(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
     """A value in JSON of one kind."""
@@ -256,3 +259,18 @@ def _tell(output: Output, word: str, job: Job, now: Any) -> None:
     time = job.next_run_time
     text = "paused" if time is None else format_time(time.astimezone(now.tzinfo), now)
     output.line("ok", "green", f"{job.id}: {word}, {job.trigger}, next run {text}")
+    if time is not None and now.timestamp() - time.timestamp() > LATE_SECONDS:
+        grace_seconds = job.misfire_grace_time
+        is_missed = (
+            grace_seconds is not None
+            and now.timestamp() - time.timestamp() > grace_seconds
+        )
+        click.echo(
+            f"warning: {text} is past: "
+            + (
+                f"the job does not run, since its grace time is {grace_seconds} seconds"
+                if is_missed
+                else "the job runs at once"
+            ),
+            err=True,
+        )

@@ -176,6 +176,11 @@ def test_a_date_that_is_past_does_not_hide_the_times_beside_it() -> None:
             ("0", "9", "a.py", "b.py", "1-5"),
             "Put the columns of a cron text into quotes",
         ),
+        (("0",), "'0' is no interval: it must be more than 0"),
+        (("5m", "--on-gap", "skip"), "--on-gap goes with cron, and there is none"),
+        (("5m", "--on-fold", "first"), "--on-fold goes with cron"),
+        (("cron hour=5", "--dialect", "vixie"), "--dialect goes with cron text"),
+        (("and",), "give the expressions that are to be combined"),
         ((), "Missing argument"),
     ],
 )

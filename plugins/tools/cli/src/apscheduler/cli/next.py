@@ -16,12 +16,13 @@ from apscheduler.cli.output import Cell, Output, output_options
 from apscheduler.cli.schedules import (
     DIALECTS,
     QUOTES,
+    Interval,
     dialect_option,
     make_cron,
     make_trigger,
     parse_pairs,
 )
-from apscheduler.cli.shared import DURATION, Duration, Moment, in_zone
+from apscheduler.cli.shared import DURATION, Moment, in_zone
 from apscheduler.cli.sources import scheduler_warnings
 from apscheduler.planning import first_fire_time
 from apscheduler.plugins import installed_components, load_component
@@ -88,12 +89,15 @@ def next_times(
     together: bool,
     on_gap: str | None,
     on_fold: str | None,
-    dialect: str,
+    dialect: str | None,
     output: Output,
 ) -> None:
     """Preview a schedule."""
     with explained("--timezone cannot be used", usage=True):
         zone: tzinfo = astimezone(timezone) or get_localzone()
+    if dialect is not None and not any(map(is_cron_text, expressions)):
+        raise click.UsageError("--dialect goes with cron text, and there is none")
+    dialect = dialect or DIALECTS[0]
     given = {"on_gap": on_gap, "on_fold": on_fold}
     options = {key: value for key, value in given.items() if value is not None}
     now = (in_zone(start, zone) or datetime.now(UTC)).astimezone(zone)
@@ -107,6 +111,10 @@ def next_times(
         if len(expressions) >= COLUMNS:
             raise click.UsageError(f"{exc.message}. {QUOTES}") from exc
         raise
+    for name in options:
+        if not any(hasattr(trigger, name) for trigger in triggers):
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} goes with cron, and there is none")
     compared = [
         compare_dialects(text, zone, dialect, options, trigger)
         for text, trigger in zip(expressions, triggers, strict=True)
@@ -170,6 +178,10 @@ def parse(
         except ValueError:
             words = text.split()
         name, *rest = words or [""]
+        if name in ("and", "or"):
+            raise ValueError(
+                "give the expressions that are to be combined, each in quotes, and --and for all at once"
+            )
         if name in installed_components("trigger") and all("=" in w for w in rest):
             pairs: dict[str, Any] = dict(parse_pairs(tuple(rest)))
             if name == "interval":
@@ -177,17 +189,22 @@ def parse(
             if name == "calendarinterval":
                 pairs.setdefault("start_date", now.date())
             return make_trigger(name, {**pairs, **_fitting(name, options)}, zone)
-        if text.startswith("@") or len(words) == 5:
+        if text.startswith("@") or len(words) == COLUMNS:
             return make_cron(text, zone, dialect, options)
         every = EVERY.fullmatch(text)
         duration = every["duration"] if every else text
         if duration and DURATION.fullmatch(duration.lower()):
-            seconds = Duration().convert(duration, None, None)
+            seconds = Interval().convert(duration, None, None)
             return make_interval({"seconds": seconds}, zone, now)
         if re.match(r"\d{4}-\d\d-\d\d|now$|[+-]\d", text):
             date = in_zone(Moment().convert(text, None, None), zone)
             return make_trigger("date", {"run_date": date}, zone)
         raise ValueError(f"expected {FORMS}" + _hint(words))
+
+
+def is_cron_text(text: str) -> bool:
+    """Return whether an expression is one that dialects are about, rather than a trigger with its arguments."""
+    return text.startswith("@") or ("=" not in text and len(text.split()) == COLUMNS)
 
 
 def make_interval(pairs: dict[str, Any], zone: tzinfo, now: datetime) -> BaseTrigger:
@@ -204,7 +221,7 @@ def compare_dialects(
     text: str, zone: tzinfo, dialect: str, options: dict[str, Any], trigger: BaseTrigger
 ) -> str | None:
     """Return what the other dialect would make of an expression, if that is something else."""
-    if "=" in text or len(text.split()) != COLUMNS:  # no line of cron
+    if not is_cron_text(text) or text.startswith("@"):  # macros are of one dialect
         return None
     (other,) = {*DIALECTS} - {dialect}
     try:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypeVar
 
 import click
@@ -26,11 +26,33 @@ QUOTES = (
 dialect_option = click.option(
     "--dialect",
     type=click.Choice(DIALECTS),
-    default="apscheduler",
-    show_default=True,
+    # No default, so that it is known whether it was given: it would be ignored without cron text.
+    show_default=DIALECTS[0],
     help="What cron text means. apscheduler: 0 is Monday, day and weekday must both match. vixie: as crontab(5) has "
     "it, 0 and 7 are Sunday, and @daily and the like are known.",
 )
+
+
+# What the options set themselves; a second value could only be ignored, or taken in place of theirs.
+SET_BY = {
+    "--cron": frozenset({"expr", "dialect"}),
+    "--interval": frozenset({"weeks", "days", "hours", "minutes", "seconds"}),
+    "--date": frozenset({"run_date"}),
+    "--trigger": frozenset[str](),
+}
+
+
+class Interval(Duration):
+    """A duration that is not zero, of which the trigger would make one second."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number of seconds."""
+        seconds = super().convert(value, param, ctx)
+        if not timedelta(seconds=seconds):
+            self.fail(f"{value!r} is no interval: it must be more than 0", param, ctx)
+        return seconds
 
 
 class Schedule:
@@ -42,7 +64,7 @@ class Schedule:
     def __init__(
         self,
         cron: str | None,
-        dialect: str,
+        dialect: str | None,
         interval: float | None,
         date: datetime | None,
         trigger: str | None,
@@ -70,12 +92,21 @@ class Schedule:
                 "Give one of --cron, --interval, --date and --trigger"
                 + (f", not {' and '.join(self._used)}" if self._used else "")
             )
+        (option,) = self._used
+        if self._dialect is not None and self._cron is None:
+            raise click.UsageError(f"--dialect goes with --cron, not with {option}")
+        for name in self._arguments:
+            if name in SET_BY[option]:
+                raise click.UsageError(
+                    f"{name}={self._arguments[name]} contradicts {_whose(name, option)}: leave out one"
+                )
         with explained("The schedule cannot be used", usage=True):
             return self._make(zone)
 
     def _make(self, zone: tzinfo) -> BaseTrigger:
         if self._cron is not None:
-            return make_cron(self._cron, zone, self._dialect, self._arguments)
+            dialect = self._dialect or DIALECTS[0]
+            return make_cron(self._cron, zone, dialect, self._arguments)
         if self._interval is not None:
             return make_trigger(
                 "interval", {"seconds": self._interval, **self._arguments}, zone
@@ -85,6 +116,11 @@ class Schedule:
             return make_trigger("date", {"run_date": run_date, **self._arguments}, zone)
         assert self._trigger is not None
         return make_trigger(self._trigger, self._arguments, zone)
+
+
+def _whose(argument: str, option: str) -> str:
+    """Return the option that says what an argument would say again."""
+    return "--dialect" if argument == "dialect" else option
 
 
 def make_cron(
@@ -119,6 +155,9 @@ def make_trigger(name: str, arguments: Mapping[str, Any], zone: tzinfo) -> BaseT
     options = _converted(cls, arguments, f"the trigger {name!r}")
     if ArgumentReader(cls).explain_unknown("timezone", "") is None:
         options.setdefault("timezone", zone)
+    missing = ArgumentReader(cls).find_missing(options)
+    if missing:
+        raise ValueError(f"the trigger {name!r} needs {', '.join(missing)}")
     if "timezone" in options:
         options["timezone"] = astimezone(options["timezone"])
     trigger: BaseTrigger = cls(**options)
@@ -164,7 +203,7 @@ def schedule_options(command: F) -> F:
     def with_schedule(
         *args: Any,
         cron: str | None,
-        dialect: str,
+        dialect: str | None,
         interval: float | None,
         date: datetime | None,
         trigger: str | None,
@@ -190,7 +229,7 @@ OPTIONS = (
     dialect_option,
     click.option(
         "--interval",
-        type=Duration(),
+        type=Interval(),
         metavar="DURATION",
         help="Every so often: 90, 10s, 5m, 1h30m, 2d.",
     ),

@@ -75,13 +75,23 @@ def test_an_import_replaces_or_skips_on_demand() -> None:
     assert set(grace_times().values()) == {None}
 
 
-def test_a_file_that_is_no_export_is_refused_and_creates_no_store() -> None:
-    Path("jobs.json").write_text("[]")
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"[]", "must be a JSON object"),
+        (b"[apscheduler]", "it is no JSON (Expecting value"),
+        (b"\x80", "as 'apscheduler export' writes it"),
+    ],
+)
+def test_a_file_that_is_no_export_is_refused_and_creates_no_store(
+    content: bytes, message: str
+) -> None:
+    Path("jobs.json").write_bytes(content)
 
     result = invoke("import", "jobs.json", "--store", "sqlite:///other.db")
 
     assert result.exit_code == 1
-    assert "must be a JSON object" in result.stderr
+    assert message in result.stderr
     assert not Path("other.db").exists()
 
 

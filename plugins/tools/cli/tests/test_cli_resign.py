@@ -207,6 +207,10 @@ def test_a_store_is_chosen_by_its_url() -> None:
     ("arguments", "message"),
     [
         (["--config", "signed.ini", "--from", "nowhere.ini"], "cannot be read"),
+        (
+            ["--config", "signed.ini", "--from", "pickl"],
+            "no such serializer, nor a configuration of that name; there is json, pickle, signed",
+        ),
         (["--config", "signed.ini", "--from", "memory.ini"], "has no serializer"),
         (["--config", "signed.ini", "--from", "signed"], "either 'key' or 'key_file'"),
         (["--config", "memory.ini"], "has its jobs in memory"),

@@ -188,14 +188,23 @@ def test_mistakes_on_the_command_line_are_explained(
     assert message in " ".join(result.stderr.split())
 
 
-def test_what_lives_in_the_memory_of_another_process_cannot_be_seen() -> None:
+@pytest.mark.parametrize(
+    "stores, message",
+    [
+        ("jobstores.default.type = memory", "has its jobs in memory: jobs there live"),
+        ("", "has no job store, so that its jobs are in memory: jobs there live"),
+    ],
+)
+def test_what_lives_in_the_memory_of_another_process_cannot_be_seen(
+    stores: str, message: str
+) -> None:
     pytest.importorskip("apscheduler.jobstores.memory")
-    Path("memory.ini").write_text("[apscheduler]\njobstores.default.type = memory\n")
+    Path("memory.ini").write_text(f"[apscheduler]\ntimezone = UTC\n{stores}\n")
 
     result = invoke("count", "-c", "memory.ini")
 
     assert result.exit_code == 1
-    assert "has its jobs in memory" in result.stderr
+    assert message in result.stderr
 
 
 def test_a_store_that_cannot_be_opened_is_told_without_password_and_traceback() -> None:

@@ -157,10 +157,14 @@ def refuse_memory(client: Client, place: str) -> None:
     stores = client._jobstores.values()
     if any(native_store(store).performs_io for store in stores):
         return
-    what = "has its jobs in memory" if stores else "has no job store"
+    what = (
+        "has its jobs in memory"
+        if stores
+        else "has no job store, so that its jobs are in memory"
+    )
     raise CommandError(
-        f"{place} {what}: they live and end with the process that runs them, and other processes do not see them. "
-        "Configure a job store that keeps them, such as sqlalchemy"
+        f"{place} {what}: jobs there live and end with the process that runs them, and other processes do not see "
+        "them. Configure a job store that keeps them, such as sqlalchemy"
     )
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -95,9 +96,14 @@ def _stores(
 def _serializer(origin: str, alias: str) -> Serializer:
     """Return what the store was written with: a serializer of a name, or that of a configuration."""
     with explained(f"--from {origin} cannot be used"):
-        if origin in installed_components("serializer"):
+        known = installed_components("serializer")
+        if origin in known:
             made: Serializer = load_component("serializer", origin)()
             return made
+        if not Path(origin).suffix and not Path(origin).exists():
+            raise LookupError(
+                f"There is no such serializer, nor a configuration of that name; there is {', '.join(sorted(known))}"
+            )
         stores = Source(origin).config.get("jobstores")
         if not isinstance(stores, Mapping) or alias not in stores:
             raise LookupError(f"It has no job store {alias!r}")

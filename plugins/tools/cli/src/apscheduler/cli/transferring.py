@@ -1,5 +1,6 @@
 """``apscheduler export`` and ``import``: jobs as JSON, to move them from one store to another."""
 
+import json
 import sys
 
 import click
@@ -112,7 +113,12 @@ def _read(file: str, client: Client, alias: str) -> list[Job]:
     with explained(f"The jobs in {file!r} cannot be imported"):
         store = client._lookup_jobstore(alias)
         allowed = getattr(getattr(store, "serializer", None), "allowed", None)
-        jobs = transfer.read_jobs(sys.stdin if file == "-" else file, allowed)
+        try:
+            jobs = transfer.read_jobs(sys.stdin if file == "-" else file, allowed)
+        except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+            raise ValueError(
+                f"it is no JSON ({exc}), as 'apscheduler export' writes it"
+            ) from exc
     for job in jobs:
         job._scheduler, job._jobstore_alias = client, alias
     return jobs

@@ -159,6 +159,15 @@ def test_environment_variables_take_the_place_of_options(
     assert invoke("count", env={name: value}).exit_code == 0
 
 
+def test_options_go_before_variables_and_the_configuration_before_the_store(
+    config: str,
+) -> None:
+    env = {"APSCHEDULER_CONFIG": config, "APSCHEDULER_STORE": "sqlite:///third.db"}
+
+    assert "in default, other" in invoke("count", env=env).stdout
+    assert "in default\n" in invoke("count", "--store", SQLITE, env=env).stdout
+
+
 def test_options_of_a_store_are_passed_on() -> None:
     invoke("count", "-s", SQLITE, "--store-option", "tablename=elsewhere")
 

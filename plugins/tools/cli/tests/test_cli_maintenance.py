@@ -41,6 +41,17 @@ def test_an_option_of_many_jobs_is_changed() -> None:
     assert grace_times() == {"first": 300, "second": None}
 
 
+def test_an_option_is_given_back_its_default_and_told_as_it_was_written() -> None:
+    ask("rewrite", "first", "--grace-time", "5m", "--history", "5")
+    (before,) = ask("jobs", "show", "first")
+
+    result = invoke("rewrite", "first", "--grace-time", "any", "--history", "default")
+
+    (after,) = ask("jobs", "show", "first")
+    assert (before["history"], after["history"]) == (5, None)
+    assert "has misfire_grace_time=any, history=default" in result.stdout
+
+
 def test_nothing_to_rewrite_is_a_mistake() -> None:
     result = invoke("rewrite", "--all", "--yes")
 

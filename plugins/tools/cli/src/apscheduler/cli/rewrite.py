@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from apscheduler.cli.client import Client
-from apscheduler.cli.jobs.adding import given_options, job_options
+from apscheduler.cli.jobs.adding import describe_options, given_options, job_options
 from apscheduler.cli.jobs.changing import carry_out, choose, confirm, selecting
 from apscheduler.cli.output import Output
 from apscheduler.cli.sources import Source
@@ -22,6 +22,7 @@ from apscheduler.cli.sources import Source
     \b
     apscheduler rewrite --all --grace-time any --config jobs.ini
     apscheduler rewrite --match 'report-*' --max-instances 2 --yes --store sqlite:///jobs.db
+    apscheduler rewrite report --history default --config jobs.ini
     apscheduler rewrite report --executor slow --config jobs.ini --dry-run
     """
 )
@@ -54,7 +55,7 @@ def rewrite(
 def _change(
     given: dict[str, Any], dry_run: bool, client: Client, alias: str, job_id: str
 ) -> tuple[dict[str, Any], str]:
-    words = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    words = describe_options(given)
     if dry_run:
         return {"would_change": given}, f"would get {words}"
     client.modify_job(job_id, alias, **given)

@@ -70,6 +70,16 @@ class GraceTime(Duration):
         return int(seconds)
 
 
+class History(click.IntRange):
+    """How many runs to keep: a number, or ``default``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number, or ``default``."""
+        return value if value == "default" else super().convert(value, param, ctx)
+
+
 JOB_OPTIONS = (
     click.option(
         "--grace-time",
@@ -99,7 +109,10 @@ JOB_OPTIONS = (
         help="How often one run is started at most, with --on-lost retry.",
     ),
     click.option(
-        "--history", type=click.IntRange(0), help="How many finished runs to keep."
+        "--history",
+        type=History(0),
+        metavar="NUMBER",
+        help="How many finished runs to keep; 'default' for what the store keeps.",
     ),
     click.option("--executor", metavar="ALIAS", help="The executor that runs it."),
 )
@@ -112,12 +125,25 @@ def job_options(command: Any) -> Any:
     return command
 
 
+# What is written for an option whose value is None.
+WORDS_FOR_NONE = {"misfire_grace_time": "any", "history": "default"}
+
+
 def given_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a job that were given."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if given.get("misfire_grace_time") == "any":
-        given["misfire_grace_time"] = None
-    return given
+    return {
+        name: None if value == WORDS_FOR_NONE.get(name) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def describe_options(given: dict[str, Any]) -> str:
+    """Return the options of a job as they are written on the command line."""
+    return ", ".join(
+        f"{name}={WORDS_FOR_NONE[name] if value is None else value}"
+        for name, value in given.items()
+    )
 
 
 @click.command(

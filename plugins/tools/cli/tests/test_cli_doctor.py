@@ -105,6 +105,7 @@ def test_the_doctor_looks_at_the_installation_alone_if_no_store_is_known() -> No
 
     assert result.exit_code == 0
     assert "ok       package apscheduler: " in result.stdout
+    assert "ok       plugins: " in result.stdout
     assert "ok       job stores: none was examined: give a" in result.stdout
 
 
@@ -174,6 +175,44 @@ def test_distributions_of_several_versions_are_found() -> None:
     assert "most are 3.20.0, but there is apscheduler-store-redis 3.19.0" in (
         finding.text
     )
+
+
+def test_broken_plugins_are_found_without_a_store(project: Path) -> None:
+    info = project / "broken_plugins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: broken-plugins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        dedent("""
+        [apscheduler]
+        unknown-hook = broken_plugins
+        gone-hooks = gone_plugins
+        [apscheduler.triggers]
+        gone = gone_plugins.triggers:Trigger
+        """)
+    )
+    (project / "broken_plugins.py").write_text(
+        "from apscheduler.hooks import hookimpl\n"
+        "@hookimpl\n"
+        "def apscheduler_no_such_hook(): ...\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "apscheduler.cli", "doctor", "--json"],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert (done.returncode, done.stderr) == (1, "")
+    texts = {
+        each["subject"]: each["text"] for each in json.loads(done.stdout)["findings"]
+    }
+    assert "unknown hook" in texts["hook plugin 'unknown-hook'"]
+    assert "No module named 'gone_plugins'" in texts["hook plugin 'gone-hooks'"]
+    assert "gone_plugins.triggers:Trigger" in texts["trigger 'gone'"]
+    assert "plugins" not in texts
 
 
 def test_a_store_that_is_not_configured_well_keeps_nobody_from_the_others() -> None:

@@ -21,7 +21,7 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 @click.command(
     help="""Find out what is wrong: another apscheduler package in the way, distributions that do not fit together,
-    stores that do not answer or cannot be written to, clocks that differ, runs of schedulers that died, jobs that
+    plugins that are broken, stores that do not answer or cannot be written to, clocks that differ, runs of schedulers that died, jobs that
     cannot run here. Each line that is not ok says what to do.
 
     It tells which schedulers own runs in a store, and whether they are alive. Where there is nothing of a store yet,

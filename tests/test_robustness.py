@@ -25,7 +25,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
-from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
+from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest, StoredJob
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import LEASE_SECONDS, Identity
@@ -370,6 +370,39 @@ def test_a_job_that_ends_while_it_is_replaced_is_added_anew(make: Any) -> None:
         )
 
     assert scheduler.get_jobs() == [added]
+
+
+def test_a_fire_time_that_is_used_while_its_job_is_replaced_is_not_used_again(
+    make: Any,
+) -> None:
+    class Store(MemoryJobStore):
+        def keep_schedule(self, stored: StoredJob, job: Job) -> bool:
+            clock.advance(hours=1, microseconds=1)
+            scheduler._process_jobs()  # the only fire time: the job is gone then
+            return super().keep_schedule(stored, job)
+
+    def declare() -> Job:
+        options = {"start_date": only, "end_date": only, "replace_existing": True}
+        job: Job = scheduler.add_job(nothing, "interval", id="a", **options)
+        return job
+
+    ran: list[Any] = []
+    only = T0 + timedelta(hours=1)
+    clock = ManualClock(T0)
+    scheduler = make(
+        PassScheduler,
+        clock=clock,
+        jobstores={"default": Store()},
+        executors={"default": DebugExecutor()},
+    )
+    scheduler.add_listener(ran.append, EVENT_JOB_EXECUTED)
+    scheduler.start()
+    declare()
+    job = declare()
+    scheduler._process_jobs()
+
+    assert [event.scheduled_run_time for event in ran] == [only]
+    assert job.next_run_time is None
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,7 @@ class AddMethods(ComponentRegistry):
     def _replace_job(self, store: NativeJobStore, job: Job, timed: bool) -> None:
         """Replace the stored job, unless it was added by the same declaration and may keep what it has."""
         if job._declaration is not None and not timed:
+            trigger = job.trigger
             for _ in range(MAX_TRIES):
                 try:
                     stored = store.read_job(job.id)
@@ -328,6 +329,10 @@ class AddMethods(ComponentRegistry):
                 job.next_run_time = stored.job.next_run_time
                 if store.keep_schedule(stored, job):
                     return
+                # Somebody has used that run time or changed it: the job must not be written with it.
+                job._modify(
+                    trigger=trigger, next_run_time=self._first_fire_time(trigger)
+                )
         store.update_job(job)
 
     def _first_fire_time(self, trigger: BaseTrigger) -> datetime | None:

@@ -303,6 +303,33 @@ def test_an_executor_that_reports_an_error_by_job_id_alone_frees_the_job(
     log.wait_for(EVENT_JOB_EXECUTED, 2)
 
 
+@pytest.mark.parametrize("how", ["modified", "removed"])
+def test_an_error_by_job_id_alone_counts_when_the_job_has_another_executor_by_then(
+    make: Any, how: str
+) -> None:
+    class Failing(CopyingExecutor):
+        def run(self, *args: Any) -> Any:
+            begun.set()
+            assert go.wait(10)
+            raise RuntimeError("outside of the job")
+
+    begun, go = threading.Event(), threading.Event()
+    scheduler = make(executors={"other": Failing()})
+    log = record(scheduler)
+    scheduler.start()
+    scheduler.add_job(work, "interval", seconds=0.02, id="a", executor="other")
+    assert begun.wait(10)
+    if how == "modified":
+        scheduler.modify_job("a", executor="default")
+    else:
+        scheduler.remove_executor("other", shutdown=False)
+        scheduler.add_executor("threadpool", "other")
+    go.set()
+
+    log.wait_for(EVENT_JOB_ERROR)
+    log.wait_for(EVENT_JOB_EXECUTED)
+
+
 def test_an_executor_that_counts_in_its_own_way(make: Any) -> None:
     class Synchronous(BaseExecutor):
         def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:

@@ -194,7 +194,7 @@ class Engine:
         self, job_id: str, executor: "BaseExecutor"
     ) -> "tuple[Job, RunTimes] | None":
         """Return the oldest runs of a job that an executor was handed and has not reported."""
-        for driver in list(self.drivers.values()):
+        for driver in [*self.drivers.values(), *self._retired]:
             found = driver.runs.find_submission(job_id, executor)
             if found is not None:
                 return found

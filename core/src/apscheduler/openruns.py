@@ -94,10 +94,9 @@ class OpenRuns:
         self, job_id: str, executor: "BaseExecutor"
     ) -> tuple[Job, RunTimes] | None:
         """Return the oldest runs of a job that an executor was handed and has not reported."""
-        executors = self._scheduler._executors
         for claim in list(self._claims.values()):
             job, times = claim.job, claim.run_times
-            if job.id == job_id and executors.get(job.executor) is executor:
+            if job.id == job_id and claim.executor is executor:
                 left = [
                     index
                     for index, run_id in enumerate(times.run_ids)

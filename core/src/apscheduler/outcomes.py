@@ -109,7 +109,7 @@ class Outcomes:
         if scheduler._engine.observed:
             self._observe_start(alias, claim)
         try:
-            executor = scheduler._lookup_executor(job.executor)
+            executor = claim.executor = scheduler._lookup_executor(job.executor)
         except KeyError:  # removed since the claim
             self._put_off(alias, claim)
             return

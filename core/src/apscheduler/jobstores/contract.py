@@ -15,6 +15,7 @@ from apscheduler.records import fresh, record
 from apscheduler.runs import Completion, Plan, Run, RunFilter, RunState, RunTimes
 
 if TYPE_CHECKING:
+    from apscheduler.executors.base import BaseExecutor
     from apscheduler.job import Job
 
 # What is kept of finished runs where nobody says otherwise.
@@ -103,6 +104,7 @@ class Claim:
     :ivar ready: the run did not come from the trigger, and the job's record was not touched
     :ivar announced: that a finished job was removed has been told to listeners already
     :ivar node: the scheduler that owns the runs; set when they are handed out
+    :ivar executor: the executor that was handed the runs; the job may name another one meanwhile
     """
 
     job: "Job"
@@ -112,6 +114,7 @@ class Claim:
     ready: bool = False
     announced: bool = False
     node: str = ""
+    executor: "BaseExecutor | None" = None
 
     def time_of(self, run_id: str) -> datetime:
         """Return the run time of one of the runs."""

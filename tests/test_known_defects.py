@@ -507,6 +507,31 @@ def test_a_start_that_fails_leaves_everything_as_it_was(make: Any, reason: str) 
     assert [job.id for job in scheduler.get_jobs()] == ["a"]
 
 
+def test_a_job_whose_adding_made_a_start_fail_is_as_it_was(make: Any) -> None:
+    class Broken(MemoryJobStore):
+        broken = True
+
+        def add_job(self, job: Job) -> None:
+            if self.broken:
+                raise OSError("no connection")
+            super().add_job(job)
+
+    store = Broken()
+    scheduler = make(jobstores={"default": store})
+    job = scheduler.add_job(work)
+    trigger = job.trigger
+
+    with pytest.raises(OSError, match="no connection"):
+        scheduler.start()
+
+    assert job.trigger is trigger
+    assert not any(hasattr(job, name) for name in ("next_run_time", "coalesce"))
+    store.broken = False
+    log = record(scheduler)
+    scheduler.start()
+    log.wait_for(EVENT_JOB_EXECUTED)
+
+
 def test_the_job_that_makes_a_start_fail_is_named(make: Any) -> None:
     scheduler = make()
     scheduler.add_job(work, "interval", hours=1, id="b", jobstore="typo")

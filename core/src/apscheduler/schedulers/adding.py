@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.digest import digest_declaration
@@ -198,6 +199,7 @@ class AddMethods(ComponentRegistry):
                 )
         undo.append(lambda: self._restore_pending(pending, immediate))
         for job, alias, replace_existing in pending:
+            undo.append(self._remember(job))
             # Unless it was given another trigger meanwhile.
             if any(job is j and job.trigger is trigger for j, trigger in immediate):
                 job._modify(
@@ -212,13 +214,8 @@ class AddMethods(ComponentRegistry):
                     Exception
                 ):  # it cannot be restored, so it cannot be put back either
                     self._logger.debug("Job %r is replaced", job.id, exc_info=True)
-            unset = [name for name in self._unset_names(job) if not hasattr(job, name)]
             self._real_add_job(job, alias, replace_existing)
-            undo.append(
-                lambda store=store, job=job, before=before, unset=unset: _undo_add(  # type: ignore[misc]
-                    store, job, before, unset
-                )
-            )
+            undo.append(partial(_undo_add, store, job, before))
         with self._jobstores_lock:  # other threads may have added more
             del self._pending_jobs[: len(pending)]
             self._immediate_jobs.clear()
@@ -241,8 +238,19 @@ class AddMethods(ComponentRegistry):
             except Exception:
                 self._logger.exception('Error adding job "%s"', job.name)
 
-    def _unset_names(self, job: Job) -> list[str]:
-        return [*self._job_defaults, "next_run_time"]
+    def _remember(self, job: Job) -> Callable[[], object]:
+        """Return what takes away from a pending job whatever a start gives it, be it added in the end or not."""
+        trigger = job.trigger
+        names = [*self._job_defaults, "next_run_time"]
+        unset = [name for name in names if not hasattr(job, name)]
+
+        def reset() -> None:
+            job.trigger = trigger
+            for name in unset:
+                if hasattr(job, name):
+                    delattr(job, name)
+
+        return reset
 
     def _real_add_job(
         self, job: Job, jobstore_alias: str, replace_existing: bool
@@ -339,17 +347,13 @@ class AddMethods(ComponentRegistry):
         return first_fire_time(trigger, self._now())
 
 
-def _undo_add(
-    store: NativeJobStore, job: Job, before: Job | None, unset: list[str]
-) -> None:
-    """Put the store and the pending job back to what they were before the job was added."""
+def _undo_add(store: NativeJobStore, job: Job, before: Job | None) -> None:
+    """Put the store back to what it was before the job was added."""
     if before is not None:
         store.update_job(before)
     else:
         store.remove_job(job.id)
     job._jobstore_alias = None
-    for name in unset:
-        delattr(job, name)
 
 
 def _read(name: str, kind: Callable[[Any], Any], value: Any) -> Any:

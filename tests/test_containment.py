@@ -15,6 +15,7 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.runs import RunState
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -56,6 +57,11 @@ class _Work:
 def work() -> None:
     """Go on until the test lets it go."""
     assert _Work.go.wait(SOON)
+
+
+def _work_and_note() -> None:
+    work()
+    note("x")
 
 
 def note(name: str) -> None:
@@ -238,6 +244,33 @@ def test_what_was_claimed_for_an_executor_that_is_gone_waits_for_it(
     scheduler._process_jobs()
 
     assert _Work.ran == ["x"]
+
+
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_a_store_that_is_removed_and_added_again_goes_on_with_its_jobs(
+    make: Any, ends: str
+) -> None:
+    clock, store = ManualClock(T0), MemoryJobStore()
+    scheduler = make(clock=clock, executors={"default": ThreadPoolExecutor(2)})
+    scheduler.start()
+    scheduler.add_jobstore(store, "kept")
+    scheduler.add_job(_work_and_note, "interval", minutes=1, jobstore="kept")
+
+    clock.advance(minutes=1)
+    scheduler._process_jobs()
+    if ends == "before":
+        _Work.go.set()
+        wait_for(lambda: not scheduler._engine.is_busy())
+    scheduler.remove_jobstore("kept", shutdown=False)
+    _Work.go.set()
+    wait_for(lambda: _Work.ran == ["x"])
+    wait_for(lambda: scheduler._executors["default"]._outstanding == 0)
+    wait_for(lambda: not scheduler._engine.find_unsettled_runs())
+    scheduler.add_jobstore(store, "kept")
+    clock.advance(minutes=1)
+    scheduler._process_jobs()
+
+    wait_for(lambda: _Work.ran == ["x", "x"])
 
 
 def test_a_listener_whose_mask_is_no_number_is_told_of_and_holds_up_nobody(

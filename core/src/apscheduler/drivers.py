@@ -149,6 +149,14 @@ class StoreDriver:
             if isinstance(clock, ServerClock):
                 clock.stop_following(self.store)
 
+    def settle_without_claims(self) -> None:
+        """Settle what waits for the next claim, which does not come: the store has been removed, and may be added again.
+
+        Outcomes on their way to a store that does I/O have a thread that writes them.
+        """
+        if not self.store.performs_io:
+            self.runs.settle_accounts()
+
     def hand_back_with_program(self) -> None:
         """Hand back what has not begun, since the program ends."""
         try:

@@ -204,6 +204,7 @@ class Engine:
         """Record the outcome of a run whose store has been removed meanwhile."""
         for driver in list(self._retired):
             if driver.note_outcome(event):
+                driver.settle_without_claims()
                 if not driver.runs:
                     self._retired.remove(driver)
                 return

@@ -220,6 +220,8 @@ class ComponentRegistry(EventSource):
         driver.unsubscribe()
         if shutdown:
             driver.close()
+        else:
+            driver.settle_without_claims()
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_REMOVED, alias))
 
     def _lookup_executor(self, alias: str) -> BaseExecutor:

@@ -1,5 +1,6 @@
 """What ``run`` shows at a terminal, in a pipe, and to machines: real processes, ended by real signals."""
 
+import io
 import json
 import os
 import re
@@ -9,11 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Group
+from rich.text import Text
 
 for module in (
     "apscheduler.schedulers.blocking",
@@ -25,6 +30,9 @@ for module in (
 
 if not hasattr(os, "login_tty"):
     pytest.skip("there are no pseudo-terminals here", allow_module_level=True)
+
+from apscheduler.cli.reporters.live import LiveReporter
+from apscheduler.schedulers.blocking import BlockingScheduler
 
 PATIENCE = 30
 SHOW_CURSOR = "\x1b[?25h"
@@ -81,6 +89,26 @@ def functions(project: Path) -> None:
     (project / "jobs.ini").write_text(dedent(CONFIG))
 
 
+def read_screen(raw: str) -> list[str]:
+    """Return what somebody sees who looks at a terminal that is high enough for everything."""
+    lines, row, column = [""], 0, 0
+    for token in DRAWING.findall(raw):
+        if token == "\x1b[2K":
+            lines[row] = ""
+        elif token == "\x1b[1A":
+            row = max(0, row - 1)
+        elif token == "\r":
+            column = 0
+        elif token == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif not token.startswith("\x1b"):
+            kept = lines[row].ljust(column)
+            column += len(token)
+            lines[row] = kept[: column - len(token)] + token + kept[column:]
+    return [line.rstrip() for line in lines]
+
+
 class Terminal:
     """The command at a pseudo-terminal that is its controlling one."""
 
@@ -104,23 +132,8 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What somebody sees who looks at a terminal that is high enough for everything."""
-        lines, row, column = [""], 0, 0
-        for token in DRAWING.findall(self.raw):
-            if token == "\x1b[2K":
-                lines[row] = ""
-            elif token == "\x1b[1A":
-                row = max(0, row - 1)
-            elif token == "\r":
-                column = 0
-            elif token == "\n":
-                row += 1
-                lines += [""] * (row == len(lines))
-            elif not token.startswith("\x1b"):
-                kept = lines[row].ljust(column)
-                column += len(token)
-                lines[row] = kept[: column - len(token)] + token + kept[column:]
-        return [line.rstrip() for line in lines]
+        """What somebody sees who looks at the terminal."""
+        return read_screen(self.raw)
 
     def wait_for(self, pattern: str) -> None:
         while not re.search(pattern, self.text):
@@ -249,6 +262,41 @@ def test_what_jobs_and_their_processes_print_stands_above_one_view(
     ticks = view.lines.count("tick is heard")
     assert ticks == view.text.count("tick is heard") >= 3
     assert text.index("work has begun") < text.index("Stopped after")
+
+
+def test_what_is_printed_while_the_view_is_drawn_stands_above_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    file = Screen()
+    terminal: Any = SimpleNamespace(file=file)
+    view = LiveReporter(BlockingScheduler(timezone="UTC"), terminal)
+
+    def print_lines() -> None:
+        for _ in range(300):
+            view._show_above("printed")
+
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        view._live.start()
+        thread = threading.Thread(target=print_lines)
+        thread.start()
+        for height in cycle(range(5)):
+            view._show(Group(Text("Next"), *[Text("row")] * height))
+            if not thread.is_alive():
+                break
+        view._live.stop()
+    finally:
+        sys.setswitchinterval(switching)
+
+    lines = read_screen(file.getvalue())
+    assert lines.count("printed") == 300
+    assert lines.count("Next") == 1
 
 
 @pytest.mark.parametrize(

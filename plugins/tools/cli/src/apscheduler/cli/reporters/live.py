@@ -1,5 +1,6 @@
 """A view for people at a terminal: what comes next, what is running, and what has happened lately."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class LiveReporter(LineReporter):
         console = Console(file=terminal.file)
         super().__init__(scheduler, console)
         self._terminal = terminal
+        # Held while anything is written: where the view begins is worked out before, and another thread may show lines.
+        self._writing = threading.Lock()
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -90,7 +93,7 @@ class LiveReporter(LineReporter):
 
     def _show_above(self, lines: str) -> None:
         # Whatever it is, such as a terminal that is gone: it is no reason for jobs to fail.
-        with suppress(Exception):
+        with suppress(Exception), self._writing:
             self._console.print(Text.from_ansi(lines), soft_wrap=True)
 
     def _write(self, text: str | Text, style: str = "") -> None:
@@ -106,7 +109,7 @@ class LiveReporter(LineReporter):
         )
 
     def _write_summary(self) -> None:
-        self._live.update(Group(*self._recent), refresh=True)
+        self._show(Group(*self._recent))
         self._end_view()
         super()._write_summary()
 
@@ -136,7 +139,8 @@ class LiveReporter(LineReporter):
 
     def _report_start(self) -> None:
         self._started = True
-        self._live.start()
+        with self._writing:
+            self._live.start()
         self._read_stores()
         last = self._scheduler.get_runs(limit=MAX_ROWS)
         for run in reversed([run for run in last if run.state.is_final]):
@@ -155,8 +159,12 @@ class LiveReporter(LineReporter):
         if is_due and now >= self._look_at:
             with suppress(Exception):  # a store that fails is reported elsewhere
                 self._read_stores()
-        self._live.update(self._draw(), refresh=True)
+        self._show(self._draw())
         self._draw_at = time.monotonic() + DRAW_PAUSE
+
+    def _show(self, view: RenderableType) -> None:
+        with self._writing:
+            self._live.update(view, refresh=True)
 
     def _read_stores(self) -> None:
         begin = time.monotonic()

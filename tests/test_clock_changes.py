@@ -10,24 +10,12 @@ import pytest
 from apscheduler.clock import CallableClock
 from apscheduler.events import EVENT_JOB_EXECUTED
 from apscheduler.executors.debug import DebugExecutor
-from apscheduler.schedulers.base import BaseScheduler
+from schedulers import PassScheduler
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SPRING = datetime(2026, 3, 28, 22, tzinfo=UTC)
 AUTUMN = datetime(2026, 10, 24, 22, tzinfo=UTC)
 EIGHT_HOURS = timedelta(hours=8)
-
-
-class PassScheduler(BaseScheduler):
-    """A scheduler whose passes the test makes."""
-
-    def start(self, paused: bool = False) -> None:
-        super().start(paused)
-
-    def shutdown(self, wait: bool | float = True) -> None:
-        super().shutdown(wait)
-
-    def wakeup(self) -> None: ...
 
 
 @pytest.mark.parametrize("begin", [SPRING, AUTUMN], ids=["forward", "back"])

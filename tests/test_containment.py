@@ -19,24 +19,15 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.runs import RunState
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.testing.clock import ManualClock
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import is_interrupt
+from schedulers import PassScheduler, scheduler_maker
 
 SOON = 20
 T0 = datetime(2026, 6, 1, 12, tzinfo=UTC)
 # So many fire times that two claims hand out only part of them.
 BACKLOG = timedelta(minutes=2500)
-
-
-class PassScheduler(BaseScheduler):
-    """A scheduler whose passes the test makes."""
-
-    def shutdown(self, wait: bool | float = True) -> None:
-        super().shutdown(wait)
-
-    def wakeup(self) -> None: ...
 
 
 class CountingStore(SQLAlchemyJobStore):
@@ -78,19 +69,9 @@ def fresh_work() -> Iterator[None]:
 
 @pytest.fixture
 def make() -> Iterator[Any]:
-    """Make schedulers that are shut down after the test."""
-    made: list[BaseScheduler] = []
-
-    def make(cls: type[BaseScheduler] = PassScheduler, **options: Any) -> BaseScheduler:
-        scheduler = cls(**{"timezone": UTC, **options})
-        made.append(scheduler)
-        return scheduler
-
-    yield make
-    _Work.go.set()
-    for scheduler in made:
-        if scheduler.running:
-            scheduler.shutdown(wait=False)
+    with scheduler_maker(PassScheduler, wait=False) as make:
+        yield make
+        _Work.go.set()
 
 
 def wait_for(condition: Any) -> None:

@@ -34,20 +34,9 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import STATE_RUNNING, BaseScheduler
 from apscheduler.testing.schedulers import EventLog
+from schedulers import PassScheduler
 
 SOON = 10
-
-
-class PassScheduler(BaseScheduler):
-    """A scheduler whose passes the test makes."""
-
-    def start(self, paused: bool = False) -> None:
-        super().start(paused)
-
-    def shutdown(self, wait: bool | float = True) -> None:
-        super().shutdown(wait)
-
-    def wakeup(self) -> None: ...
 
 
 @pytest.fixture

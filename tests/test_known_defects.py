@@ -25,13 +25,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.testing.schedulers import EventLog
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from schedulers import scheduler_maker
 
 SOON = 10
 S = timedelta(seconds=1)
@@ -50,17 +50,8 @@ def record(scheduler: Any, mask: int = EVENT_ALL) -> EventLog:
 
 @pytest.fixture
 def make() -> Iterator[Any]:
-    made: list[Any] = []
-
-    def make(**options: Any) -> BackgroundScheduler:
-        scheduler = BackgroundScheduler(**{"timezone": UTC, **options})
-        made.append(scheduler)
-        return scheduler
-
-    yield make
-    for scheduler in made:
-        if scheduler.running:
-            scheduler.shutdown(wait=False)
+    with scheduler_maker(wait=False) as make:
+        yield make
 
 
 def in_thread(func: Any) -> threading.Thread:

@@ -30,11 +30,10 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.nodes import LEASE_SECONDS, Identity
 from apscheduler.runs import RunFilter, RunState
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.passes import EARLY_SECONDS, NAP_SECONDS, PACE_SECONDS
 from apscheduler.testing.clock import ManualClock
 from apscheduler.triggers.interval import IntervalTrigger
+from schedulers import PassScheduler, scheduler_maker
 
 SOON = 20
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -45,35 +44,11 @@ needs_fork = pytest.mark.skipif(
 )
 
 
-class PassScheduler(BaseScheduler):
-    """A scheduler whose passes the test makes."""
-
-    def start(self, paused: bool = False) -> None:
-        super().start(paused)
-
-    def shutdown(self, wait: bool | float = True) -> None:
-        super().shutdown(wait)
-
-    def wakeup(self) -> None: ...
-
-
 @pytest.fixture
 def make() -> Iterator[Any]:
-    """Make schedulers that are shut down after the test."""
-    made: list[BaseScheduler] = []
-
-    def make(
-        cls: type[BaseScheduler] = BackgroundScheduler, **options: Any
-    ) -> BaseScheduler:
-        scheduler = cls(**{"timezone": UTC, **options})
-        made.append(scheduler)
-        return scheduler
-
-    yield make
-    _Work.go.set()
-    for scheduler in made:
-        if scheduler.running:
-            scheduler.shutdown()
+    with scheduler_maker() as make:
+        yield make
+        _Work.go.set()
 
 
 @pytest.fixture

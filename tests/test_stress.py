@@ -22,8 +22,8 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.contract import ClaimBatch, ClaimRequest
 from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+from schedulers import scheduler_maker
 
 SOON = 20
 THREADS = 6
@@ -63,17 +63,8 @@ def tally() -> Tally:
 
 @pytest.fixture
 def make() -> Iterator[Any]:
-    made: list[BackgroundScheduler] = []
-
-    def make(**options: Any) -> BackgroundScheduler:
-        scheduler = BackgroundScheduler(**{"timezone": UTC, **options})
-        made.append(scheduler)
-        return scheduler
-
-    yield make
-    for scheduler in made:
-        if scheduler.running:
-            scheduler.shutdown()
+    with scheduler_maker() as make:
+        yield make
 
 
 @pytest.fixture

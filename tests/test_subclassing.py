@@ -39,6 +39,7 @@ from apscheduler.util import (
     maybe_ref,
     utc_timestamp_to_datetime,
 )
+from schedulers import scheduler_maker
 
 SOON = 10
 
@@ -56,17 +57,8 @@ def record(scheduler: Any, mask: int = EVENT_ALL) -> EventLog:
 
 @pytest.fixture
 def make() -> Iterator[Any]:
-    made: list[Any] = []
-
-    def make(cls: Any = BackgroundScheduler, **options: Any) -> Any:
-        scheduler = cls(**{"timezone": UTC, **options})
-        made.append(scheduler)
-        return scheduler
-
-    yield make
-    for scheduler in made:
-        if scheduler.running:
-            scheduler.shutdown()
+    with scheduler_maker() as make:
+        yield make
 
 
 # Stores

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from apscheduler import planning
-from apscheduler.planning import first_fire_time, plan
+from apscheduler.planning import first_fire_time, is_over, plan
 from apscheduler.runs import FireRange, Plan
 from apscheduler.triggers.base import WALK_LIMIT, BaseTrigger, TriggerError
 
@@ -387,3 +387,13 @@ def test_a_schedule_that_begins_in_the_past_is_joined_at_its_next_time(
 def test_other_triggers_are_asked_once() -> None:
     assert first_fire_time(Answers(START - S), START) == START - S
     assert first_fire_time(Answers(None), START) is None
+
+
+def test_a_date_in_the_second_pass_of_a_repeated_hour_is_not_over_in_the_first() -> (
+    None
+):
+    first = datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)
+    trigger = Answers(None)
+
+    assert not is_over(trigger, first, first.replace(fold=0, minute=50))
+    assert is_over(trigger, first.replace(fold=0), first.replace(minute=10))

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from apscheduler.callables import iscoroutinefunction_partial
@@ -27,6 +26,7 @@ from apscheduler.problems import (
     describe,
 )
 from apscheduler.schedulers.base import BaseExecutor, BaseScheduler
+from apscheduler.schedulers.components import _create_serializer
 from apscheduler.serializers import Serializer
 from apscheduler.settings import (
     JOB_DEFAULT_TYPES,
@@ -69,7 +69,7 @@ class Examination:
     :ivar config: nested, without prefix, with texts converted where the constructor of a component wants no text
     :ivar scheduler_class: what to run the configuration with; None if it cannot be told
     :ivar executor_classes: by the aliases of the executors
-    :ivar serializers: by the aliases of the stores that have a section for one: what makes it
+    :ivar serializers: the sections of those that can perhaps be made, by the aliases of their stores
     :ivar jobs: the declared jobs that are valid, by the name of their section, with their first run times
     """
 
@@ -77,7 +77,7 @@ class Examination:
     problems: ProblemList
     scheduler_class: type[BaseScheduler] | None = None
     executor_classes: dict[str, type[BaseExecutor]] = field(default_factory=dict)
-    serializers: dict[str, Callable[[], Serializer]] = field(default_factory=dict)
+    serializers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     jobs: dict[str, tuple[Job, list[datetime]]] = field(default_factory=dict)
 
 
@@ -214,8 +214,7 @@ class Examiner:
         if cls is not None:
             self._check_arguments("serializer", section, cls, settings)
         if cls is not None and len(self.problems.problems) == before:
-            options = {k: v for k, v in settings.items() if k not in ("type", "class")}
-            self._found.serializers[alias] = partial(cls, **options)
+            self._found.serializers[alias] = settings
 
     def _load(self, kind: Kind, section: str, settings: Mapping[str, Any]) -> Any:
         """Return the class that a section names, or None and a problem."""
@@ -323,10 +322,10 @@ def examine_jobs(found: Examination, preview: int = 3) -> None:
 
 def _make_serializers(found: Examination) -> dict[str, Serializer]:
     """Return the serializers of the stores, as far as they can be made."""
-    made = {}
-    for alias, make in found.serializers.items():
+    made: dict[str, Serializer] = {}
+    for alias, settings in found.serializers.items():
         try:
-            made[alias] = make()
+            made[alias] = _create_serializer(settings)
         except Exception as exc:  # a key that is too short, a file that is not there
             section = f"{PREFIX}jobstores.{alias}.serializer"
             found.problems.add(section, None, describe(exc))
@@ -375,7 +374,7 @@ def _first_run_times(scheduler: BaseScheduler, job: Job, count: int) -> list[dat
         first = job.next_run_time
     else:
         first = scheduler._first_fire_time(trigger)
-        if first and first < now and trigger.get_next_fire_time(first, now) is None:
+        if first and scheduler._is_over(trigger, first):
             return []
     times: list[datetime] = []
     while first is not None and len(times) < count:

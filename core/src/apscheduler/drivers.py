@@ -355,7 +355,7 @@ class StoreDriver:
                     refused.append(claim)
                     continue
                 self.runs.expect(claim, node, offset, is_leased)
-                outcomes.submit(self.alias, claim, events)
+                outcomes.submit(self.alias, self.runs, claim, events)
         except BaseException:  # of a signal handler, such as KeyboardInterrupt
             self.runs.keep_from_starting([*refused, *left])
             raise

@@ -340,9 +340,7 @@ class _StoreThread:
                 return
             try:
                 result = request()
-            except (
-                BaseException
-            ):  # not of a signal handler, which is called in the main thread
+            except BaseException:  # signal handlers are called in the main thread
                 logger.exception("Error in the pass over job store %r", self._alias)
                 result = (None, [])
             with self._lock:

@@ -25,6 +25,7 @@ from apscheduler.runs import Completion, FireRange, Run, RunState
 from apscheduler.util import is_interrupt
 
 if TYPE_CHECKING:
+    from apscheduler.openruns import OpenRuns
     from apscheduler.schedulers.base import BaseScheduler
 
 OBSERVERS = {
@@ -103,28 +104,31 @@ class Outcomes:
         fires = FireRange(times[0], times[-1], len(times))
         self._observe_idle("skipped", RunState.SKIPPED, alias, claim, fires)
 
-    def submit(self, alias: str, claim: Claim, events: list[SchedulerEvent]) -> None:
-        """Hand the runs to their executor; a run that it refuses has ended, one way or the other."""
+    def submit(
+        self, alias: str, runs: "OpenRuns", claim: Claim, events: list[SchedulerEvent]
+    ) -> None:
+        """Hand the runs to their executor; a run that it refuses has ended, one way or the other.
+
+        :param runs: those that go on of the store, which knows of these
+        """
         scheduler, job, run_times = self._scheduler, claim.job, claim.run_times
         if scheduler._engine.observed:
             self._observe_start(alias, claim)
         try:
             executor = claim.executor = scheduler._lookup_executor(job.executor)
         except KeyError:  # removed since the claim
-            self._put_off(alias, claim)
+            runs.keep_from_starting([claim])  # until it is there again
+            runs.abandon(run_times)
+            scheduler.wakeup()
             return
         try:
             executor.submit_job(job, run_times)
         except MaxInstancesReachedError as exc:
             self._announce_skip(alias, claim, events)
-            driver = scheduler._engine.drivers.get(alias)
-            if driver is not None:
-                driver.runs.forget(run_times, RunState.SKIPPED, exc)
+            runs.forget(run_times, RunState.SKIPPED, exc)
         except BaseException as exc:
             if is_interrupt(exc):
-                driver = scheduler._engine.drivers.get(alias)
-                if driver is not None:
-                    driver.runs.abandon(run_times)
+                runs.abandon(run_times)
                 raise
             code = EVENT_JOB_ERROR
             if scheduler._engine.is_ending:  # refused for that reason: it has not begun
@@ -142,14 +146,6 @@ class Outcomes:
                 events.append(
                     JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, alias, run_times)
                 )
-
-    def _put_off(self, alias: str, claim: Claim) -> None:
-        """Have runs handed back that cannot be submitted here at present: they wait until they can."""
-        driver = self._scheduler._engine.drivers.get(alias)
-        if driver is not None:  # else its store has been removed, and with it the runs
-            driver.runs.keep_from_starting([claim])
-            driver.runs.abandon(claim.run_times)
-            self._scheduler.wakeup()
 
     def _observe_start(self, alias: str, claim: Claim) -> None:
         hooks = get_hooks()

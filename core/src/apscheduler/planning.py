@@ -72,6 +72,11 @@ def first_fire_time(trigger: BaseTrigger, now: datetime) -> datetime | None:
     return trigger.get_next_fire_time(last, now)
 
 
+def is_over(trigger: BaseTrigger, first: datetime, now: datetime) -> bool:
+    """Return whether the first fire time of a trigger is past, and no other follows."""
+    return is_later(now, first) and trigger.get_next_fire_time(first, now) is None
+
+
 def plan_by_run_times(job: "Job", now: datetime) -> Plan | None:
     """Plan a job that is no ``Job``, by its own list of run times; None if it has none."""
     run_times: Sequence[datetime] = job._get_run_times(now)
@@ -85,7 +90,8 @@ def plan_by_run_times(job: "Job", now: datetime) -> Plan | None:
     )
 
 
-def _is_missed(job: "Job", run_time: datetime, now: datetime) -> bool:
+def is_missed(job: "Job", run_time: datetime, now: datetime) -> bool:
+    """Return whether a run time is later than the grace time of its job allows."""
     grace_seconds = job.misfire_grace_time
     return grace_seconds is not None and now - run_time.astimezone(UTC) > timedelta(
         seconds=grace_seconds
@@ -95,7 +101,7 @@ def _is_missed(job: "Job", run_time: datetime, now: datetime) -> bool:
 def _plan_single(
     job: "Job", first: datetime, following: datetime | None, now: datetime
 ) -> Plan:
-    if _is_missed(job, first, now):
+    if is_missed(job, first, now):
         return Plan([], following, missed=FireRange(first, first, 1))
     return Plan([first], following)
 
@@ -111,7 +117,7 @@ def _plan_coalesced(
     if following is not None and following <= now:
         # The trigger walks and has not come to the end: go on from there in the next pass.
         return Plan([], following, coalesced=everything)
-    if _is_missed(job, last, now):
+    if is_missed(job, last, now):
         return Plan([], following, missed=everything)
     before = trigger.get_last_fire_time(first, last.astimezone(UTC) - TICK)
     count = None if everything.count is None else everything.count - 1
@@ -123,7 +129,7 @@ def _plan_all(job: "Job", first: datetime, second: datetime, now: datetime) -> P
     trigger = job.trigger
     missed = None
     current: datetime | None = first
-    if _is_missed(job, first, now):
+    if is_missed(job, first, now):
         deadline = now - timedelta(seconds=job.misfire_grace_time or 0)
         last_missed = trigger.get_last_fire_time(first, deadline - TICK)
         count = trigger.count_fire_times(first, last_missed)

@@ -346,11 +346,8 @@ def _next_run_time(
 
 def _is_over(scheduler: "BaseScheduler", job: Job) -> bool:
     """Return whether the trigger has no run time from now on."""
-    now = scheduler._now()
     first = scheduler._first_fire_time(job.trigger)
-    if first is None:
-        return True
-    return first < now and job.trigger.get_next_fire_time(first, now) is None
+    return first is None or scheduler._is_over(job.trigger, first)
 
 
 def _too_many_tries(job_id: str) -> RuntimeError:

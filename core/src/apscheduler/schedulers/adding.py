@@ -13,7 +13,7 @@ from apscheduler.events import (
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.contract import NativeJobStore
-from apscheduler.planning import first_fire_time
+from apscheduler.planning import first_fire_time, is_over
 from apscheduler.schedulers.components import (
     STATE_RUNNING,
     STATE_STOPPED,
@@ -345,6 +345,10 @@ class AddMethods(ComponentRegistry):
 
     def _first_fire_time(self, trigger: BaseTrigger) -> datetime | None:
         return first_fire_time(trigger, self._now())
+
+    def _is_over(self, trigger: BaseTrigger, first: datetime) -> bool:
+        """Return whether what a trigger gives first is past, and no other fire time follows."""
+        return is_over(trigger, first, self._now())
 
 
 def _undo_add(store: NativeJobStore, job: Job, before: Job | None) -> None:

@@ -153,9 +153,10 @@ def make_trigger(name: str, arguments: Mapping[str, Any], zone: tzinfo) -> BaseT
     """
     cls = load_component("trigger", name)
     options = _converted(cls, arguments, f"the trigger {name!r}")
-    if ArgumentReader(cls).explain_unknown("timezone", "") is None:
+    reader = ArgumentReader(cls)
+    if reader.explain_unknown("timezone", "") is None:
         options.setdefault("timezone", zone)
-    missing = ArgumentReader(cls).find_missing(options)
+    missing = reader.find_missing(options)
     if missing:
         raise ValueError(f"the trigger {name!r} needs {', '.join(missing)}")
     if "timezone" in options:

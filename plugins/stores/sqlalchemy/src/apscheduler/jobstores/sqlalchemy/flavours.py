@@ -35,9 +35,11 @@ class Flavour:
         """
         if not self.is_mysql:
             return {}
-        options = {"engine": "InnoDB", "default_charset": "utf8mb4"}
-        options["collate"] = "utf8mb4_bin"
-        return {f"{self.name}_{option}": value for option, value in options.items()}
+        return {
+            f"{self.name}_engine": "InnoDB",
+            f"{self.name}_default_charset": "utf8mb4",
+            f"{self.name}_collate": "utf8mb4_bin",
+        }
 
     def only_where(self, condition: Any, *names: str) -> dict[str, Any]:
         """Return the options of an index on the rows that meet a condition, in databases of these names."""

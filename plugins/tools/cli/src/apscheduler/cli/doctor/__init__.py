@@ -21,8 +21,8 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 @click.command(
     help="""Find out what is wrong: another apscheduler package in the way, distributions that do not fit together,
-    plugins that are broken, stores that do not answer or cannot be written to, clocks that differ, runs of schedulers that died, jobs that
-    cannot run here. Each line that is not ok says what to do.
+    plugins that are broken, stores that do not answer or cannot be written to, clocks that differ, runs of schedulers
+    that died, jobs that cannot run here. Each line that is not ok says what to do.
 
     It tells which schedulers own runs in a store, and whether they are alive. Where there is nothing of a store yet,
     nothing is created. The functions of jobs are imported. Without a configuration or a store it looks at the

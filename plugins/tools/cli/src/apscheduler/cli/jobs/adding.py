@@ -20,6 +20,7 @@ from apscheduler.cli.sources import (
 )
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.planning import is_missed
 
 KINDS: Mapping[type, str] = {list: "list", dict: "object"}
 
@@ -286,17 +287,7 @@ def _tell(output: Output, word: str, job: Job, now: Any) -> None:
     text = "paused" if time is None else format_time(time.astimezone(now.tzinfo), now)
     output.line("ok", "green", f"{job.id}: {word}, {job.trigger}, next run {text}")
     if time is not None and now.timestamp() - time.timestamp() > LATE_SECONDS:
-        grace_seconds = job.misfire_grace_time
-        is_missed = (
-            grace_seconds is not None
-            and now.timestamp() - time.timestamp() > grace_seconds
-        )
-        click.echo(
-            f"warning: {text} is past: "
-            + (
-                f"the job does not run, since its grace time is {grace_seconds} seconds"
-                if is_missed
-                else "the job runs at once"
-            ),
-            err=True,
-        )
+        what = "the job runs at once"
+        if is_missed(job, time, now):
+            what = f"the job does not run, since its grace time is {job.misfire_grace_time} seconds"
+        click.echo(f"warning: {text} is past: {what}", err=True)
